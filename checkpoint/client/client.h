@@ -1,0 +1,171 @@
+// The client of belayd, without protobuf in sight: what the runtime, the launcher and `belay ckpt` call.
+//
+// A Client is one connection. Thread-safe: any thread may call; calls that wait (BeginRun, WaitSnapshot) do not hold up the
+// others. When the connection breaks every pending call fails with kUnavailable and the Client is finished: connect again.
+// Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/format/manifest.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/ids.h"
+#include "runtime/base/result.h"
+#include "runtime/base/transport.h"
+#include "runtime/base/unique_fd.h"
+
+namespace belay::checkpoint {
+
+struct JobKey {
+  std::string project = "default";
+  std::string job;
+  friend auto operator<=>(const JobKey&, const JobKey&) = default;
+};
+struct CheckpointKey {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;  // 0: the newest of that step
+};
+
+struct RunGrant {
+  base::Generation generation;
+  std::optional<base::Step> newest_step;
+};
+
+struct Retention {
+  std::uint32_t keep_last = 3;
+  std::uint32_t keep_every = 0;
+  std::uint32_t keep_best = 0;
+  std::string metric = "loss";
+  bool larger_is_better = false;
+};
+
+struct AttachRequest {
+  JobKey job;
+  base::Generation generation;
+  base::Rank rank;
+  std::int32_t world_size = 1;
+  std::uint64_t staging_bytes = 0;
+  std::string layout_fingerprint;
+  Retention retention;
+};
+struct Attachment {
+  base::UniqueFd staging;  // memfd, already touched or being touched by the daemon
+  std::uint64_t staging_bytes = 0;
+  bool reused = false;
+};
+
+struct SealedFile {
+  std::string name;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+struct SealRequest {
+  base::Step step;
+  std::vector<SealedFile> files;
+  std::string records;
+  std::map<std::string, double> metrics;
+  std::optional<base::Step> parent_step;
+};
+
+enum class SnapshotState : std::uint8_t { kFilling = 1, kSealed = 2, kPrepared = 3, kCommitted = 4, kFailed = 5 };
+struct SnapshotOutcome {
+  base::Step step;
+  SnapshotState state = SnapshotState::kFilling;
+  std::optional<base::Error> failure;
+  double write_seconds = 0;
+  std::uint64_t bytes = 0;
+};
+
+struct RestorePoint {
+  base::Step step;
+  base::Generation generation;
+  bool in_memory = false;
+  std::int32_t world_size = 1;
+};
+struct OpenedFile {
+  std::string name;
+  base::UniqueFd descriptor;  // read-only; memory or disk alike
+  std::uint64_t offset = 0;   // where the file's image begins in it
+  std::uint64_t bytes = 0;
+};
+struct OpenedCheckpoint {
+  Manifest manifest;
+  std::vector<OpenedFile> files;
+};
+
+struct CheckpointInfo {
+  CheckpointKey key;
+  std::uint64_t bytes = 0;
+  std::string created, reason, directory, digest;
+  std::int32_t world_size = 1;
+  bool pinned = false;
+  bool in_memory = false;
+  std::map<std::string, double> metrics;
+};
+
+struct RunInfo {
+  JobKey job;
+  base::Generation generation;
+  std::int32_t world_size = 0;
+  std::int32_t attached = 0;
+  std::int32_t launcher_pid = 0;
+};
+struct DaemonReport {
+  std::int32_t pid = 0;
+  std::string belay_version, data_dir, socket, writer;
+  double uptime_seconds = 0;
+  std::uint64_t staging_bytes = 0, disk_available_bytes = 0, disk_total_bytes = 0;
+  std::uint64_t checkpoints = 0, checkpoint_bytes = 0;
+  std::uint32_t connections = 0;
+  bool is_private = false;
+  std::vector<RunInfo> runs;
+};
+struct ReindexReport {
+  std::uint64_t checkpoints = 0;
+  std::vector<std::string> problems;
+};
+
+class Client {
+ public:
+  // Says hello; kUnavailable if nobody answers, kProtocolVersion, kPermissionDenied (another user's daemon).
+  static base::Result<std::unique_ptr<Client>> Connect(base::Transport& transport, const std::string& socket,
+                                                       const std::string& program,
+                                                       base::Duration timeout = std::chrono::seconds(5));
+  virtual ~Client() = default;
+
+  virtual base::Result<RunGrant> BeginRun(const JobKey& job, std::int32_t world_size,
+                                          base::Generation continues = {}) = 0;
+  virtual base::Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) = 0;
+
+  virtual base::Result<Attachment> Attach(const AttachRequest& request) = 0;
+  virtual base::Status BeginSnapshot(base::Step step, const std::string& reason) = 0;
+  virtual base::Status SealSnapshot(const SealRequest& request) = 0;
+  virtual base::Status AbandonSnapshot(base::Step step, const std::string& why) = 0;
+  // Returns when the step is committed or failed, or the deadline passes (then the state so far).
+  virtual base::Result<SnapshotOutcome> WaitSnapshot(base::Step step, base::Duration deadline) = 0;
+
+  virtual base::Result<std::vector<RestorePoint>> RestorePoints(const JobKey& job) = 0;
+  virtual base::Result<OpenedCheckpoint> OpenCheckpoint(const CheckpointKey& key, bool from_memory,
+                                                        const std::vector<std::string>& files) = 0;
+
+  virtual base::Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& project,
+                                                                    const std::string& job) = 0;
+  virtual base::Status PinCheckpoint(const CheckpointKey& key, bool pinned) = 0;
+  virtual base::Status RemoveCheckpoint(const CheckpointKey& key, bool force) = 0;
+  virtual base::Result<DaemonReport> GetDaemonStatus() = 0;
+  virtual base::Status StopDaemon(bool force) = 0;
+  virtual base::Result<ReindexReport> Reindex() = 0;
+
+  // True once the connection has broken. Any thread.
+  virtual bool Broken() const = 0;
+  // Blocks until the connection breaks or the deadline passes; true if broken. For whoever watches the daemon.
+  virtual bool WaitBroken(base::Duration deadline) = 0;
+};
+
+}  // namespace belay::checkpoint

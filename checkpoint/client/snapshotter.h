@@ -1,0 +1,71 @@
+// One rank's saving side: from tensors in memory to a sealed snapshot in belayd's staging memory. Knows nothing of torch.
+//
+// Life of a save:   Begin(step) -> Copy() -> Seal(...)     Begin is cheap, Copy is the work, both may run on another thread
+// than the training loop, one save at a time. The copy and the chunk digests are made in one pass over file order, while each
+// chunk is in cache. How bytes reach the staging memory is the Copier's business: memcpy here, CUDA in runtime/cuda.
+//
+// If the daemon has gone, Begin connects and attaches again (a new daemon gives new memory).
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/client/client.h"
+#include "checkpoint/format/deal.h"
+#include "checkpoint/format/shard_file.h"
+
+namespace belay::checkpoint {
+
+// Where the bytes of one ShardEntry come from: contiguous row-major bytes of the entry's box.
+struct Source {
+  const std::byte* data = nullptr;  // host or device memory
+  std::uint64_t bytes = 0;
+};
+
+// Carries bytes into staging memory. Begin starts all copies (they may run beside the caller); Await(i) returns when copy i
+// and all before it have landed.
+class Copier {
+ public:
+  struct Copy {
+    const std::byte* source = nullptr;
+    std::byte* destination = nullptr;
+    std::uint64_t bytes = 0;
+  };
+  virtual ~Copier() = default;
+  // Called once for each new staging mapping, before any copy (CUDA registers it), and before it is unmapped.
+  virtual base::Status Register(std::span<std::byte> staging) = 0;
+  virtual void Unregister(std::span<std::byte> staging) = 0;
+  virtual base::Status Begin(std::span<const Copy> copies) = 0;
+  virtual base::Status Await(std::size_t index) = 0;
+};
+std::unique_ptr<Copier> MakeMemoryCopier();
+
+struct SnapshotterOptions {
+  std::string socket;
+  AttachRequest attach;  // staging_bytes and layout_fingerprint are filled in
+  ShardIdentity identity;
+};
+
+class Snapshotter {
+ public:
+  // `sources[f][e]` feeds entry e of file f of `plans`; the pointers must stay valid for the Snapshotter's life.
+  static base::Result<std::unique_ptr<Snapshotter>> Create(base::Transport& transport, base::Clock& clock,
+                                                           std::unique_ptr<Copier> copier, SnapshotterOptions options,
+                                                           std::string layout_fingerprint, std::vector<ShardPlan> plans,
+                                                           std::vector<std::vector<Source>> sources);
+  virtual ~Snapshotter() = default;
+
+  virtual base::Status Begin(base::Step step, const std::string& reason) = 0;
+  // Copies and digests everything. `unchanged`, if given, is asked at the end; false abandons the snapshot: kSnapshotTorn.
+  virtual base::Status Copy(const std::function<bool()>& unchanged) = 0;
+  virtual base::Status Seal(const Records& records, const std::map<std::string, double>& metrics,
+                            std::optional<base::Step> parent_step) = 0;
+  virtual base::Result<SnapshotOutcome> Wait(base::Step step, base::Duration deadline) = 0;
+  virtual std::uint64_t StagingBytes() const = 0;
+};
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,34 @@
+// Digests. XXH3-128 for each 4 MiB chunk of a shard's data section (finds accidents at memory speed), SHA-256 over the list
+// of chunk digests and over the manifest (names content for the world).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/result.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint {
+
+inline constexpr std::uint64_t kChunkBytes = 4 * base::kMiB;
+
+using ChunkDigest = std::array<std::byte, 16>;  // XXH3-128, canonical (big-endian) form
+
+ChunkDigest DigestChunk(std::span<const std::byte> bytes);
+// All chunks of `data` (the last may be short); none for empty data.
+std::vector<ChunkDigest> DigestChunks(std::span<const std::byte> data);
+constexpr std::uint64_t ChunkCount(std::uint64_t data_bytes) { return (data_bytes + kChunkBytes - 1) / kChunkBytes; }
+
+std::string Sha256Hex(std::span<const std::byte> bytes);
+std::string Sha256Hex(std::string_view text);
+std::string Sha256Hex(const std::vector<ChunkDigest>& digests);  // over their concatenation
+
+std::string ToHex(std::span<const std::byte> bytes);
+base::Result<std::vector<ChunkDigest>> ParseDigests(std::string_view hex);  // concatenated 32-digit groups
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,24 @@
+// The process environment and identity, read in one place. See `belay help environment` for the variables belay knows.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace belay::base {
+
+std::optional<std::string> GetEnvironment(const std::string& name);
+std::map<std::string, std::string> WholeEnvironment();
+std::string HostName();
+std::uint32_t UserId();
+std::int32_t ProcessId();
+// The user's home folder, from HOME or the password database; "/" if neither knows.
+std::string HomeDirectory();
+// Absolute path of the folder of the running program.
+std::string ProgramDirectory();
+std::string CurrentDirectory();
+// Ignores SIGPIPE: a closed peer is an error value, not a signal. Every program calls it first.
+void IgnoreSigpipe();
+
+}  // namespace belay::base

@@ -1,0 +1,95 @@
+// Seam: files. Everything belay keeps goes through here, so that a test can lose, tear or refuse any of it.
+//
+// Blocking; call it on a thread that may block. Objects are for one thread at a time unless a method says otherwise; the
+// FileSystem itself is thread-safe. Paths are absolute.
+//
+// What is durable when: bytes after File::Sync() returned well, a file's name after SyncDirectory() of its folder returned
+// well, never earlier. After a failed Sync() the file's content is unknown for good: write it again under a new name.
+//
+// Errors: kNotFound, kAlreadyExists, kNoSpace, kReadOnly, kPermissionDenied, kIo, with the path in the message.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/base/result.h"
+
+namespace belay::base {
+
+class File {
+ public:
+  virtual ~File() = default;  // closes; a caller that wrote must have called Sync() and Close() first to know
+
+  // Writes all of `bytes` at `offset`. For a file opened with `bulk`, offset, size and address should be multiples of 4 KiB
+  // (all but the last piece); other pieces work but go slowly.
+  virtual Status WriteAt(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  // Reads until `bytes` is full or the file ends; returns the number of bytes read.
+  virtual Result<std::size_t> ReadAt(std::uint64_t offset, std::span<std::byte> bytes) = 0;
+  virtual Result<std::uint64_t> Size() = 0;
+  virtual Status Truncate(std::uint64_t size) = 0;
+  // Reserves blocks so that later writes below `size` cannot meet a full disk; does nothing where unsupported.
+  virtual Status Preallocate(std::uint64_t size) = 0;
+  virtual Status Sync() = 0;
+  virtual Status Close() = 0;
+  // The descriptor, to be passed to another process; -1 where there is none (in memory). Owned by the File.
+  virtual int Descriptor() const = 0;
+};
+
+struct OpenOptions {
+  enum class Mode : std::uint8_t { kRead, kCreateExclusive, kCreateOrTruncate, kAppend, kReadWrite };
+  Mode mode = Mode::kRead;
+  bool bulk = false;  // large streams: direct I/O where the file system has it, many blocks in flight, no page cache
+  std::uint32_t permissions = 0600;
+};
+
+struct FileInfo {
+  std::uint64_t size_bytes = 0;
+  std::uint64_t inode = 0;
+  std::uint32_t owner_uid = 0;
+  std::uint32_t permissions = 0;
+  bool is_directory = false;
+  std::int64_t modified_unix_ns = 0;
+};
+
+struct SpaceInfo {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t available_bytes = 0;  // to this user
+};
+
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+  virtual Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) = 0;
+  virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
+  virtual Status Link(const std::string& existing, const std::string& added) = 0;
+  virtual Status Remove(const std::string& path) = 0;            // a file
+  virtual Status RemoveDirectory(const std::string& path) = 0;   // an empty one
+  virtual Status MakeDirectory(const std::string& path, std::uint32_t permissions) = 0;
+  virtual Status SyncDirectory(const std::string& path) = 0;
+  virtual Result<std::vector<std::string>> List(const std::string& path) = 0;  // names, sorted, without . and ..
+  virtual Result<FileInfo> Stat(const std::string& path) = 0;
+  virtual Result<SpaceInfo> Space(const std::string& path) = 0;
+};
+
+// The machine's files; lives as long as the process.
+FileSystem& PosixFileSystem();
+
+// --- built from the above ---
+
+// Every missing folder of `path`; each new name is made durable.
+Status MakeDirectories(FileSystem& files, const std::string& path, std::uint32_t permissions = 0700);
+// The whole file. kLimitExceeded if it is larger than `limit_bytes`.
+Result<std::string> ReadWholeFile(FileSystem& files, const std::string& path, std::uint64_t limit_bytes);
+// The commit recipe for a small file: temporary name beside it, write, sync, rename, sync the folder.
+Status WriteFileDurably(FileSystem& files, const std::string& path, std::string_view content,
+                        std::uint32_t permissions = 0600);
+// Removes a folder and all in it; a missing one is fine.
+Status RemoveTree(FileSystem& files, const std::string& path);
+bool Exists(FileSystem& files, const std::string& path);
+
+}  // namespace belay::base

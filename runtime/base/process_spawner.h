@@ -1,0 +1,50 @@
+// Seam: child processes.
+//
+// Each child leads its own process group and, unless told otherwise, is killed when the thread that spawned it ends (so
+// spawn from a thread that lives as long as the child should). Exits arrive through Wait. Thread-safe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/result.h"
+#include "runtime/base/unique_fd.h"
+
+namespace belay::base {
+
+struct SpawnRequest {
+  std::vector<std::string> argv;             // argv[0] is looked up in PATH if it has no slash
+  std::map<std::string, std::string> environment;  // the child's whole environment
+  std::string working_directory;             // empty: the caller's
+  UniqueFd input, output, error;             // not valid: /dev/null, the caller's stdout, the caller's stderr
+  std::vector<int> inherited;                // descriptors that stay open in the child under the same number
+  bool dies_with_parent = true;              // SIGKILL when the spawning thread ends (prctl(2), PR_SET_PDEATHSIG)
+  bool new_session = false;                  // setsid: detached from the terminal, for daemons
+};
+
+struct ExitEvent {
+  pid_t pid = 0;
+  int status = 0;  // exit status, or 128 + signal
+  int signal = 0;  // the signal that ended it, or 0
+};
+
+class ProcessSpawner {
+ public:
+  virtual ~ProcessSpawner() = default;
+  // The pid once exec succeeded. kNotFound, kPermissionDenied: exec failed, with the program in the message.
+  virtual Result<pid_t> Spawn(SpawnRequest request) = 0;
+  // To the whole process group; a group that is gone is fine.
+  virtual Status SignalGroup(pid_t pid, int signal) = 0;
+  // The exit of this child, reaped; no value if the deadline passes first.
+  virtual Result<std::optional<ExitEvent>> Wait(pid_t pid, std::optional<Duration> deadline) = 0;
+};
+
+ProcessSpawner& PosixProcessSpawner();
+
+}  // namespace belay::base

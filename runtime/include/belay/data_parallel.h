@@ -1,0 +1,37 @@
+// Data parallelism: every rank holds the whole model and sees its own samples; gradients are averaged while backward runs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "belay/session.h"
+
+namespace belay {
+
+struct DataParallelOptions {
+  std::int64_t bucket_bytes = 25 * 1024 * 1024;
+  bool broadcast_buffers = true;  // rank 0's buffers before each training forward, as PyTorch's own does
+};
+
+// Around a module; broadcasts rank 0's parameters and buffers when made. Buckets are assigned once and stay, because a rebuilt
+// bucket would change the order of additions. With one rank it adds nothing.
+//
+//   belay::DataParallel parallel(session, *model);
+//   auto loss = parallel.forward([&] { return loss_of(model->forward(x), y); });   // a scalar, or a tensor of losses
+//   loss.backward();                                                              // gradients are averaged on return
+class DataParallel {
+ public:
+  DataParallel(Session& session, torch::nn::Module& module, DataParallelOptions options = {});
+  ~DataParallel();
+  torch::Tensor forward(const std::function<torch::Tensor()>& compute);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace belay

@@ -1,0 +1,70 @@
+// A Session is a rank's membership in a run: MPI, its device, the process group, the job it belongs to.
+//
+//   belay::Session session(argc, argv);
+//   ... train ...
+//   return session.finish();
+//
+// Works started by `belay run`, by plain mpirun, or alone (then: one rank, and no checkpoints unless BELAY_SOCKET names a
+// belayd). Construct it first in main, on the main thread, once. Errors at start-up throw belay::Error with a message for
+// people and end the rank with a documented status if uncaught.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include <torch/torch.h>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+namespace belay {
+
+// What the public API throws. `exit_status` is the status of docs/exit-statuses.md.
+class Error : public std::runtime_error {
+ public:
+  Error(int exit_status, const std::string& what) : std::runtime_error(what), exit_status_(exit_status) {}
+  int exit_status() const { return exit_status_; }
+
+ private:
+  int exit_status_;
+};
+
+namespace detail {
+class SessionState;
+}
+
+class Session {
+ public:
+  Session(int argc, char** argv);
+  ~Session();  // leaves MPI
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  int rank() const;
+  int world_size() const;
+  int local_rank() const;
+  int local_world_size() const;
+  bool is_main() const { return rank() == 0; }
+  // cuda:<local rank> where GPUs are there, else the CPU.
+  torch::Device device() const;
+  // NCCL for CUDA tensors, our Open MPI backend for CPU tensors.
+  const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const;
+
+  const std::string& project() const;
+  const std::string& job() const;       // empty outside `belay run`
+  std::uint64_t generation() const;     // raised by every run of the job; 0 outside `belay run`
+  const std::string& run_directory() const;  // for logs and metrics of this run; empty outside `belay run`
+
+  // Tells belay run what this rank is doing besides training steps (validation: no step will finish for a while).
+  void idle();
+
+  // The last call of main: waits for the other ranks and for the last commit; the exit status of the program: 0, or 75 if the
+  // run was stopped early and its state is committed, or 72 if it was stopped and could not be saved.
+  int finish();
+
+  detail::SessionState& state() { return *state_; }
+
+ private:
+  std::unique_ptr<detail::SessionState> state_;
+};
+
+}  // namespace belay
