@@ -9,24 +9,16 @@
 // people and end the rank with a documented status if uncaught.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 
 #include <torch/torch.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include "belay/error.h"
+
 namespace belay {
-
-// What the public API throws. `exit_status` is the status of docs/exit-statuses.md.
-class Error : public std::runtime_error {
- public:
-  Error(int exit_status, const std::string& what) : std::runtime_error(what), exit_status_(exit_status) {}
-  int exit_status() const { return exit_status_; }
-
- private:
-  int exit_status_;
-};
 
 namespace detail {
 class SessionState;
