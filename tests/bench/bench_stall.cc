@@ -1,0 +1,100 @@
+// What a save costs training: a loop of real forward and backward passes over a model of a given size, with and without saves.
+//
+//   belay run -n N -- bench_stall --megabytes M --steps S --every K --out FILE
+//
+// Rank 0 writes one JSON object: seconds a step without saves, memcpy of this rank's state (the limit), and for each save the
+// time that step_done and the wait before the update blocked (stall), and how long the K steps after it took.
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "belay/checkpointer.h"
+#include "belay/data_parallel.h"
+#include "belay/session.h"
+
+namespace {
+
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Equal square layers, so that the parameters take `megabytes` of float32.
+struct Tower : torch::nn::Module {
+  Tower(int layers, int width) {
+    for (int i = 0; i < layers; ++i) {
+      layers_.push_back(register_module("layer" + std::to_string(i), torch::nn::Linear(width, width)));
+    }
+  }
+  torch::Tensor forward(torch::Tensor x) {
+    for (auto& layer : layers_) x = torch::relu(layer->forward(x));
+    return x;
+  }
+  std::vector<torch::nn::Linear> layers_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> flags{{"--megabytes", "64"}, {"--steps", "60"}, {"--every", "10"}, {"--out", ""}, {"--batch", "64"}};
+  for (int i = 1; i + 1 < argc; i += 2) flags[argv[i]] = argv[i + 1];
+  const std::int64_t steps = std::stoll(flags["--steps"]), every = std::stoll(flags["--every"]);
+
+  belay::Session session(argc, argv);
+  torch::manual_seed(1);
+  const int width = 1024;
+  // Adam keeps two moments beside each parameter.
+  const int layers = std::max(1, std::stoi(flags["--megabytes"]) / (3 * 4));
+  Tower tower(layers, width);
+  torch::optim::AdamW optimizer(tower.parameters(), torch::optim::AdamWOptions(1e-4));
+  belay::DataParallel parallel(session, tower);
+  belay::Checkpointer checkpointer(session, {.every = every, .keep_last = 1, .save_at_end = false});
+  checkpointer.add("model", tower).add("optimizer", optimizer);
+
+  const std::int64_t first = checkpointer.resume();
+  const torch::Tensor input = torch::randn({std::stoll(flags["--batch"]), width});
+  std::vector<double> step_seconds, boundary_seconds;
+  for (std::int64_t step = first; step < steps; ++step) {
+    const double begin = Now();
+    auto loss = parallel.forward([&] { return tower.forward(input).square().mean(); });
+    optimizer.zero_grad();
+    loss.backward();
+    optimizer.step();
+    const double before_done = Now();
+    if (checkpointer.step_done(step) == belay::Next::kStop) break;
+    const double end = Now();
+    step_seconds.push_back(end - begin);
+    boundary_seconds.push_back(end - before_done);
+  }
+
+  // The limit: one warm memcpy of what this rank stages.
+  std::int64_t state_bytes = 0;
+  for (const auto& parameter : tower.parameters()) state_bytes += parameter.numel() * 12;
+  const std::int64_t staged = state_bytes / session.world_size();
+  std::vector<char> from(staged, 1), to(staged, 2);
+  std::vector<double> copies;
+  for (int i = 0; i < 5; ++i) {
+    const double begin = Now();
+    std::memcpy(to.data(), from.data(), staged);
+    copies.push_back(Now() - begin);
+  }
+  if (session.is_main() && !flags["--out"].empty()) {
+    std::ofstream out(flags["--out"]);
+    const auto list = [&](const char* name, const std::vector<double>& values) {
+      out << "\"" << name << "\": [";
+      for (std::size_t i = 0; i < values.size(); ++i) out << (i ? ", " : "") << values[i];
+      out << "]";
+    };
+    out << "{\"staged_bytes\": " << staged << ", \"every\": " << every << ", ";
+    list("step", step_seconds);
+    out << ", ";
+    list("boundary", boundary_seconds);
+    out << ", ";
+    list("memcpy", copies);
+    out << "}\n";
+  }
+  return session.finish();
+}
