@@ -1,8 +1,8 @@
 // The deal: which rank writes which piece of which tensor, so that everything is written exactly once.
 //
 // Pure and deterministic: every rank computes the same deal from the same layouts, so a save needs no collective. A box
-// that several ranks hold alike goes to the holder with the fewest bytes so far (largest boxes first, ties to the lowest
-// rank); one larger than its fair share is cut along dimension 0 among its holders.
+// that several ranks hold alike goes to the holder with the fewest bytes so far (largest boxes first, ties to the
+// lowest rank); one larger than its fair share is cut along dimension 0 among its holders.
 #pragma once
 
 #include <vector>
@@ -22,8 +22,8 @@ struct Piece {
 // kInvalidArgument if holders disagree on dtype or shape, or if boxes of different holders overlap without being equal.
 base::Result<std::vector<std::vector<Piece>>> Deal(const std::vector<RankLayout>& world);
 
-// Do these boxes tile the whole shape exactly? Linear-time volume test plus a sweep for overlaps. kIncomplete says what is
-// missing or doubled.
+// Do these boxes tile the whole shape exactly? Linear-time volume test plus a sweep for overlaps. kIncomplete says what
+// is missing or doubled.
 base::Status CheckCoverage(const std::vector<std::int64_t>& global_shape, const std::vector<Box>& boxes);
 
 }  // namespace belay::checkpoint

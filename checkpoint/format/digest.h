@@ -1,5 +1,5 @@
-// Digests. XXH3-128 for each 4 MiB chunk of a shard's data section (finds accidents at memory speed), SHA-256 over the list
-// of chunk digests and over the manifest (names content for the world).
+// Digests. XXH3-128 for each 4 MiB chunk of a shard's data section (finds accidents at memory speed), SHA-256 over the
+// list of chunk digests and over the manifest (names content for the world).
 #pragma once
 
 #include <array>

@@ -10,15 +10,20 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/format/layout.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
 
 namespace belay::checkpoint {
 
+inline constexpr std::size_t kManifestBytesMax = std::size_t{256} << 20;
+inline constexpr std::size_t kRecordsBytesMax = std::size_t{256} << 20;
+inline constexpr std::size_t kRunNameBytesMax = 100;  // project and job names
+
 struct ManifestFile {
-  std::string name;                // inside the checkpoint's folder; no slash
+  std::string name;  // inside the checkpoint's folder; no slash
   std::uint64_t bytes = 0;
-  std::string kind;                // "shard" or "records"
+  std::string kind;  // "shard" or "records"
   base::Rank rank;
   std::uint64_t header_bytes = 0;  // shards only
   std::string header_sha256;       // shards: of the header's bytes; records: of the whole file
@@ -30,16 +35,17 @@ struct Manifest {
   base::Step step;
   base::Generation generation;
   std::int32_t world_size = 1;
-  std::string reason;              // "interval", "preemption", "final", "request"
-  std::string created;             // RFC 3339, UTC
+  std::string reason;   // "interval", "preemption", "final", "request"
+  std::string created;  // RFC 3339, UTC
   std::map<base::Rank, std::string> layout_fingerprints;
   std::optional<base::Step> parent_step;  // the checkpoint this run resumed from
-  std::map<std::string, double> metrics;  // what the trainer attached, "loss" for one; for `best` retention and listings
-  std::vector<ManifestFile> files;        // sorted by name
-  std::string digest;              // SHA-256 of the encoding without this field; the checkpoint's name for the world
+  std::map<std::string, double>
+      metrics;                      // what the trainer attached, "loss" for one; for `best` retention and listings
+  std::vector<ManifestFile> files;  // sorted by name
+  std::string digest;               // SHA-256 of the encoding without this field; the checkpoint's name for the world
 };
 
-// JSON text; fills in and appends the digest.
+// JSON text; computes and appends the digest (manifest.digest is ignored) and sorts the files.
 std::string EncodeManifest(const Manifest& manifest);
 // Untrusted input. kCorrupt (also when the digest does not match), kFormatVersion, kLimitExceeded.
 base::Result<Manifest> DecodeManifest(std::string_view json);
@@ -57,8 +63,10 @@ std::optional<StepAndGeneration> ParseCheckpointDirectoryName(std::string_view n
 base::Status ValidateName(std::string_view what, std::string_view name);
 
 // "rank-00003.state.json": small records of one rank, name -> bytes (base64 in the file).
+// Record names are 1-1024 bytes of UTF-8.
 using Records = std::map<std::string, std::string>;
 std::string EncodeRecords(const Records& records);
+// Untrusted input. kCorrupt, kFormatVersion, kLimitExceeded.
 base::Result<Records> DecodeRecords(std::string_view json);
 std::string RecordsFileName(base::Rank rank);
 

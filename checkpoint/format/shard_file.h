@@ -1,7 +1,7 @@
 // A shard file: what one rank writes of one part, as one safetensors file. The layout is FORMAT.md's.
 //
-// The header's length is fixed by the plan (digests have a fixed width), so the data's place is known before any byte of it
-// is: staging memory holds the file's exact image, and the header is written last into the room kept for it.
+// The header's length is fixed by the plan (digests have a fixed width), so the data's place is known before any byte
+// of it is: staging memory holds the file's exact image, and the header is written last into the room kept for it.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,8 @@
 #include "checkpoint/format/layout.h"
 
 namespace belay::checkpoint {
+
+inline constexpr std::uint64_t kShardHeaderBytesMax = 100'000'000;  // the safetensors limit on the JSON
 
 struct ShardEntry {
   std::string name;  // "<part>.<tensor>"
