@@ -77,14 +77,8 @@ base::Result<std::vector<Item>> Group(const std::vector<RankLayout>& world) {
   std::vector<Item> items;
   for (auto& [key, held] : tensors) {
     const std::uint64_t element_bytes = DTypeBytes(held.front().spec->dtype);
-    if (ElementCount(held.front().spec->global_shape) == 0) {
-      // Written once, so that a restore knows of it: by the first who holds all of the nothing.
-      const auto whole = std::find_if(held.begin(), held.end(),
-                                      [](const Held& h) { return h.spec->box == WholeBox(h.spec->global_shape); });
-      if (whole != held.end()) items.push_back(Item{whole->spec, key.part, 0, {whole->holder}});
-      continue;
-    }
-    std::erase_if(held, [](const Held& h) { return ElementCount(h.spec->box) == 0; });
+    const bool has_elements = ElementCount(held.front().spec->global_shape) > 0;
+    if (has_elements) std::erase_if(held, [](const Held& h) { return ElementCount(h.spec->box) == 0; });
     std::stable_sort(held.begin(), held.end(),
                      [](const Held& a, const Held& b) { return BoxLess(a.spec->box, b.spec->box); });
     const std::size_t first_item = items.size();
