@@ -1,8 +1,8 @@
 // The client of belayd, without protobuf in sight: what the runtime, the launcher and `belay ckpt` call.
 //
-// A Client is one connection. Thread-safe: any thread may call; calls that wait (BeginRun, WaitSnapshot) do not hold up the
-// others. When the connection breaks every pending call fails with kUnavailable and the Client is finished: connect again.
-// Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
+// A Client is one connection. Thread-safe: any thread may call; calls that wait (BeginRun, WaitSnapshot) do not hold up
+// the others. When the connection breaks every pending call fails with kUnavailable and the Client is finished: connect
+// again. Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,10 @@
-// One rank's loading side: reads the wanted boxes of a checkpoint into memory, checking every chunk's digest on the way.
+// One rank's loading side: reads the wanted boxes of a checkpoint into memory, checking every chunk's digest on the
+// way.
 //
-// Any saved layout into any wanted layout: wanted boxes are intersected with saved ones (checkpoint/restore/planner.h), and
-// only the chunks that hold wanted bytes are read. Memory and disk are read alike, from descriptors that belayd hands out.
-// Errors name file, tensor and offset: kCorrupt (a digest), kIncomplete (a box nobody saved), kLayoutMismatch (name, dtype or
-// shape differ), kNotFound.
+// Any saved layout into any wanted layout: wanted boxes are intersected with saved ones (checkpoint/restore/planner.h),
+// and only the chunks that hold wanted bytes are read. Memory and disk are read alike, from descriptors that belayd
+// hands out. Errors name file, tensor and offset: kCorrupt (a digest), kIncomplete (a box nobody saved),
+// kLayoutMismatch (name, dtype or shape differ), kNotFound.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +50,8 @@ class Restorer {
   };
   virtual const std::map<std::string, SavedTensor>& tensors() const = 0;
 
-  // All or nothing as far as the caller may trust it: on an error the targets' bytes are undefined. Up to `threads` readers.
+  // All or nothing as far as the caller may trust it: on an error the targets' bytes are undefined. Up to `threads`
+  // readers.
   virtual base::Result<RestoreStatistics> Load(const std::vector<Target>& targets, int threads) = 0;
   // The records of `rank`; kNotFound if that rank saved none.
   virtual base::Result<Records> LoadRecords(base::Rank rank) = 0;

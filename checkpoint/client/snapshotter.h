@@ -1,8 +1,10 @@
-// One rank's saving side: from tensors in memory to a sealed snapshot in belayd's staging memory. Knows nothing of torch.
+// One rank's saving side: from tensors in memory to a sealed snapshot in belayd's staging memory. Knows nothing of
+// torch.
 //
-// Life of a save:   Begin(step) -> Copy() -> Seal(...)     Begin is cheap, Copy is the work, both may run on another thread
-// than the training loop, one save at a time. The copy and the chunk digests are made in one pass over file order, while each
-// chunk is in cache. How bytes reach the staging memory is the Copier's business: memcpy here, CUDA in runtime/cuda.
+// Life of a save:   Begin(step) -> Copy() -> Seal(...)     A Begin after an unsealed Begin gives that one up.
+// Begin is cheap, Copy is the work, both may run on another thread than the training loop, one save at a time. The copy
+// and the chunk digests are made in one pass over file order, while each chunk is in cache. How bytes reach the staging
+// memory is the Copier's business: memcpy here, CUDA in runtime/cuda.
 //
 // If the daemon has gone, Begin connects and attaches again (a new daemon gives new memory).
 #pragma once
@@ -26,8 +28,9 @@ struct Source {
   std::uint64_t bytes = 0;
 };
 
-// Carries bytes into staging memory. Begin starts all copies (they may run beside the caller); Await(i) returns when copy i
-// and all before it have landed.
+// Carries bytes into staging memory. Begin starts all copies (they may run beside the caller); Await(i) returns when
+// copy i and all before it have landed. The Snapshotter cuts copies at digest chunks (4 MiB), gives them in file order,
+// and awaits the last one before it begins the next save, also after an error.
 class Copier {
  public:
   struct Copy {
@@ -41,13 +44,19 @@ class Copier {
   virtual void Unregister(std::span<std::byte> staging) = 0;
   virtual base::Status Begin(std::span<const Copy> copies) = 0;
   virtual base::Status Await(std::size_t index) = 0;
+  // May several threads be in Await at once? If not, the Snapshotter lets in one at a time.
+  virtual bool AwaitIsThreadSafe() const { return false; }
 };
+// memcpy by the threads that wait: whoever digests a chunk has just copied it, so it is still in that core's cache.
 std::unique_ptr<Copier> MakeMemoryCopier();
 
 struct SnapshotterOptions {
   std::string socket;
   AttachRequest attach;  // staging_bytes and layout_fingerprint are filled in
   ShardIdentity identity;
+  std::string program = "trainer";  // as the daemon's log names this connection
+  // Threads that copy and digest beside the training loop; 0: one to four, by the cores that each rank has.
+  int threads = 0;
 };
 
 class Snapshotter {
@@ -59,11 +68,18 @@ class Snapshotter {
                                                            std::vector<std::vector<Source>> sources);
   virtual ~Snapshotter() = default;
 
+  // kBusy: the daemon still writes the snapshot before. kUnavailable: no daemon answers; the next Begin tries again.
+  // kNoSpace, kStaleGeneration and the other errors of Attach and BeginSnapshot as they come.
   virtual base::Status Begin(base::Step step, const std::string& reason) = 0;
-  // Copies and digests everything. `unchanged`, if given, is asked at the end; false abandons the snapshot: kSnapshotTorn.
+  // Copies and digests everything. `unchanged`, if given, is asked at the end; false abandons the snapshot:
+  // kSnapshotTorn.
   virtual base::Status Copy(const std::function<bool()>& unchanged) = 0;
   virtual base::Status Seal(const Records& records, const std::map<std::string, double>& metrics,
                             std::optional<base::Step> parent_step) = 0;
+  // Gives up what Begin or Copy began, because another rank could not; nothing to give up is fine.
+  virtual base::Status Abandon(const std::string& why) = 0;
+  // Any thread. If the daemon went away after Seal, looks up whether the step was committed: kCommitted, else
+  // kUnavailable.
   virtual base::Result<SnapshotOutcome> Wait(base::Step step, base::Duration deadline) = 0;
   virtual std::uint64_t StagingBytes() const = 0;
 };

@@ -1,0 +1,350 @@
+#include "checkpoint/client/client.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <limits>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "checkpoint/client/wire.h"
+#include "runtime/base/check.h"
+#include "runtime/base/environment.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using base::Duration;
+using base::Error;
+using base::Fail;
+using base::Result;
+using base::Status;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// How long a request that needs no waiting may take before the daemon counts as stuck. Generous: a daemon under memory
+// pressure touches gigabytes of staging memory before it answers Attach.
+constexpr Duration kCallTimeout = seconds(60);
+// On top of the deadline that the daemon itself keeps.
+constexpr Duration kWaitMargin = seconds(15);
+
+struct Reply {
+  wire::Response response;
+  std::vector<base::UniqueFd> descriptors;
+};
+
+class SocketClient final : public Client {
+ public:
+  SocketClient(std::unique_ptr<base::Connection> connection, std::string socket)
+      : connection_(std::move(connection)), socket_(std::move(socket)), reader_([this] { ReadResponses(); }) {}
+
+  ~SocketClient() override {
+    connection_->Shutdown();
+    reader_.join();
+  }
+
+  Result<RunGrant> BeginRun(const JobKey& job, std::int32_t world_size, base::Generation continues) override {
+    wire::Request request;
+    auto* body = request.mutable_begin_run();
+    ToWire(job, body->mutable_key());
+    body->set_world_size(world_size);
+    body->set_host(base::HostName());
+    body->set_pid(base::ProcessId());
+    body->set_continues(continues.value());
+    // No deadline: the daemon first writes out what the run before had sealed, however large that is.
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kRunGrant, std::nullopt));
+    return FromWire(reply.response.run_grant());
+  }
+
+  Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) override {
+    wire::Request request;
+    auto* body = request.mutable_end_run();
+    ToWire(job, body->mutable_key());
+    body->set_generation(generation.value());
+    body->set_outcome(outcome);
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
+  Result<Attachment> Attach(const AttachRequest& attach) override {
+    wire::Request request;
+    ToWire(attach, request.mutable_attach());
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kAttached, kCallTimeout));
+    BELAY_ASSIGN(Attachment attachment, FromWire(reply.response.attached(), std::move(reply.descriptors)));
+    if (attachment.staging_bytes < attach.staging_bytes) {
+      return Fail(Code::kProtocol, "belayd granted ", attachment.staging_bytes, " bytes of staging memory where ",
+                  attach.staging_bytes, " are needed");
+    }
+    return attachment;
+  }
+
+  Status BeginSnapshot(base::Step step, const std::string& reason) override {
+    wire::Request request;
+    request.mutable_begin_snapshot()->set_step(step.value());
+    request.mutable_begin_snapshot()->set_reason(reason);
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
+  Status SealSnapshot(const SealRequest& seal) override {
+    wire::Request request;
+    ToWire(seal, request.mutable_seal_snapshot());
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
+  Status AbandonSnapshot(base::Step step, const std::string& why) override {
+    wire::Request request;
+    request.mutable_abandon_snapshot()->set_step(step.value());
+    request.mutable_abandon_snapshot()->set_why(why);
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
+  Result<SnapshotOutcome> WaitSnapshot(base::Step step, Duration deadline) override {
+    deadline = std::clamp<Duration>(deadline, Duration::zero(), std::chrono::hours(24));
+    const auto whole = std::chrono::ceil<milliseconds>(deadline);
+    wire::Request request;
+    request.mutable_wait_snapshot()->set_step(step.value());
+    request.mutable_wait_snapshot()->set_deadline_ms(static_cast<std::uint32_t>(whole.count()));
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kSnapshotOutcome, deadline + kWaitMargin));
+    return FromWire(reply.response.snapshot_outcome());
+  }
+
+  Result<std::vector<RestorePoint>> RestorePoints(const JobKey& job) override {
+    wire::Request request;
+    ToWire(job, request.mutable_restore_points()->mutable_key());
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kRestorePointList, kCallTimeout));
+    return FromWire(reply.response.restore_point_list());
+  }
+
+  Result<OpenedCheckpoint> OpenCheckpoint(const CheckpointKey& key, bool from_memory,
+                                          const std::vector<std::string>& files) override {
+    // A message carries 64 descriptors, so a large world is opened in several; the generation that the first answer
+    // names keeps them all at one checkpoint.
+    CheckpointKey exact = key;
+    std::optional<OpenedCheckpoint> all;
+    std::size_t next = 0;
+    do {
+      const std::size_t count = std::min(base::kDescriptorsMax, files.size() - next);
+      wire::Request request;
+      auto* body = request.mutable_open_checkpoint();
+      ToWire(exact, body->mutable_checkpoint());
+      body->set_from_memory(from_memory);
+      for (std::size_t i = 0; i < count; ++i) body->add_files(files[next + i]);
+      BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kOpenedCheckpoint, kCallTimeout));
+      BELAY_ASSIGN(OpenedCheckpoint some, FromWire(reply.response.opened_checkpoint(), std::move(reply.descriptors)));
+      if (some.files.size() != count) {
+        return Fail(Code::kProtocol, "belayd opened ", some.files.size(), " files where ", count, " were asked for");
+      }
+      for (std::size_t i = 0; i < count; ++i) {
+        if (some.files[i].name != files[next + i]) {
+          return Fail(Code::kProtocol, "belayd opened ", some.files[i].name, " where ", files[next + i],
+                      " was asked for");
+        }
+      }
+      if (!all) {
+        exact.generation = some.manifest.generation;
+        all = std::move(some);
+      } else {
+        if (some.manifest.digest != all->manifest.digest) {
+          return Fail(Code::kNotFound, "the checkpoint of step ", key.step, " was replaced while it was opened");
+        }
+        std::move(some.files.begin(), some.files.end(), std::back_inserter(all->files));
+      }
+      next += count;
+    } while (next < files.size());
+    return std::move(*all);
+  }
+
+  Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& project, const std::string& job) override {
+    wire::Request request;
+    request.mutable_list_checkpoints()->set_project(project);
+    request.mutable_list_checkpoints()->set_job(job);
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kCheckpointList, kCallTimeout));
+    return FromWire(reply.response.checkpoint_list());
+  }
+
+  Status PinCheckpoint(const CheckpointKey& key, bool pinned) override {
+    wire::Request request;
+    ToWire(key, request.mutable_pin_checkpoint()->mutable_checkpoint());
+    request.mutable_pin_checkpoint()->set_pinned(pinned);
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
+  Status RemoveCheckpoint(const CheckpointKey& key, bool force) override {
+    wire::Request request;
+    ToWire(key, request.mutable_remove_checkpoint()->mutable_checkpoint());
+    request.mutable_remove_checkpoint()->set_force(force);
+    return CallForDone(std::move(request), std::nullopt);  // unlinking large files takes its time
+  }
+
+  Result<DaemonReport> GetDaemonStatus() override {
+    wire::Request request;
+    request.mutable_daemon_status();
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kDaemonReport, kCallTimeout));
+    return FromWire(reply.response.daemon_report());
+  }
+
+  Status StopDaemon(bool force) override {
+    wire::Request request;
+    request.mutable_daemon_stop()->set_force(force);
+    return CallForDone(std::move(request), std::nullopt);  // drains first
+  }
+
+  Result<ReindexReport> Reindex() override {
+    wire::Request request;
+    request.mutable_reindex();
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kReindexReport, std::nullopt));
+    return FromWire(reply.response.reindex_report());
+  }
+
+  bool Broken() const override {
+    const std::lock_guard lock(mutex_);
+    return broken_.has_value();
+  }
+
+  bool WaitBroken(Duration deadline) override {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::max(deadline, Duration::zero()), [this] { return broken_.has_value(); });
+  }
+
+ private:
+  struct Pending {
+    std::condition_variable answered;
+    std::optional<Result<Reply>> result;
+  };
+
+  // Sends the request and waits for its answer, whose body must be `expected`.
+  Result<Reply> Call(wire::Request request, wire::Response::BodyCase expected, std::optional<Duration> deadline) {
+    Pending pending;
+    base::Message message;
+    {
+      const std::lock_guard lock(mutex_);
+      if (broken_) return tl::unexpected<Error>(*broken_);
+      request.set_id(++last_id_);
+      pending_.emplace(request.id(), &pending);
+    }
+    if (request.ByteSizeLong() > base::kMessageBytesMax) {
+      Forget(request.id());
+      return Fail(Code::kLimitExceeded, "a request of ", request.ByteSizeLong(), " bytes is more than belayd takes (",
+                  base::kMessageBytesMax, "): keep fewer or smaller records in the checkpoint");
+    }
+    BELAY_CHECK(request.SerializeToString(&message.body), "a request does not serialize");
+    if (auto sent = connection_->Send(message); !sent) {
+      Break(sent.error());  // also answers this call, unless the reader was quicker
+    }
+
+    std::unique_lock lock(mutex_);
+    const auto answered = [&pending] { return pending.result.has_value(); };
+    if (!deadline) {
+      pending.answered.wait(lock, answered);
+    } else if (!pending.answered.wait_for(lock, *deadline, answered)) {
+      pending_.erase(request.id());
+      return Fail(Code::kTimeout, "belayd at ", socket_, " did not answer within ",
+                  std::chrono::duration_cast<seconds>(*deadline).count(), " s; it may be stopped or its disk stuck");
+    }
+    lock.unlock();
+    if (!pending.result->has_value()) return tl::unexpected<Error>(std::move(pending.result->error()));
+    Reply reply = std::move(pending.result->value());
+    if (reply.response.has_failure()) return tl::unexpected<Error>(FromWire(reply.response.failure()));
+    if (reply.response.body_case() != expected) {
+      return Fail(Code::kProtocol, "belayd answered with message ", static_cast<int>(reply.response.body_case()),
+                  " where ", static_cast<int>(expected), " was expected");
+    }
+    return reply;
+  }
+
+  Status CallForDone(wire::Request request, std::optional<Duration> deadline) {
+    BELAY_TRY(Call(std::move(request), wire::Response::kDone, deadline));
+    return {};
+  }
+
+  void Forget(std::uint64_t id) {
+    const std::lock_guard lock(mutex_);
+    pending_.erase(id);
+  }
+
+  // The first reason stays; every call under way fails with it.
+  void Break(const Error& reason) {
+    const std::lock_guard lock(mutex_);
+    if (broken_) return;
+    const bool protocol = reason.code == Code::kProtocol || reason.code == Code::kLimitExceeded;
+    broken_ =
+        Error{protocol ? Code::kProtocol : Code::kUnavailable,
+              base::Str("the connection to belayd at ", socket_, " broke"), std::make_shared<const Error>(reason)};
+    for (auto& [id, pending] : pending_) {
+      pending->result = tl::unexpected<Error>(*broken_);
+      pending->answered.notify_one();
+    }
+    pending_.clear();
+    changed_.notify_all();
+  }
+
+  void ReadResponses() {
+    for (;;) {
+      auto received = connection_->Receive(std::nullopt);
+      if (!received) return Break(received.error());
+      if (!received->has_value()) return Break(Error{Code::kUnavailable, "it has closed", nullptr});
+      base::Message message = std::move(**received);
+      auto response = DecodeResponse(message.body);
+      if (!response) return Break(response.error());
+      const std::lock_guard lock(mutex_);
+      const auto found = pending_.find(response->id());
+      if (found == pending_.end()) continue;  // its caller has given up
+      Pending* pending = found->second;
+      pending_.erase(found);
+      pending->result = Reply{std::move(*response), std::move(message.descriptors)};
+      pending->answered.notify_one();  // under the lock: the waiter owns `pending` and may end as soon as it is free
+    }
+  }
+
+  std::unique_ptr<base::Connection> connection_;
+  const std::string socket_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_map<std::uint64_t, Pending*> pending_;  // by request id; owned by the waiting callers
+  std::uint64_t last_id_ = 0;
+  std::optional<Error> broken_;
+  std::thread reader_;  // last: it uses all of the above
+};
+
+Status ShakeHands(base::Connection& connection, const std::string& socket, const std::string& program,
+                  Duration timeout) {
+  wire::Hello hello;
+  hello.set_protocol_version(kClientProtocolVersion);
+  hello.set_program(program);
+  hello.set_belay_version(BELAY_VERSION);
+  base::Message message;
+  BELAY_CHECK(hello.SerializeToString(&message.body), "hello does not serialize");
+  // A daemon that turns us away may close before it has read our hello: its word counts more than our failed send.
+  const Status sent = connection.Send(message);
+  auto received = connection.Receive(timeout);
+  if (!received) {
+    if (!sent) return base::Wrap(sent.error(), "cannot greet belayd at ", socket);
+    return base::Wrap(received.error(), "belayd at ", socket, " did not return the greeting");
+  }
+  if (!received->has_value()) {
+    return Fail(Code::kUnavailable, "belayd at ", socket, " closed the connection during the greeting");
+  }
+  wire::Welcome welcome;
+  if (!welcome.ParseFromString((*received)->body)) {
+    return Fail(Code::kProtocol, "what listens at ", socket, " is not belayd");
+  }
+  if (welcome.has_failure()) return base::Wrap(FromWire(welcome.failure()), "belayd at ", socket, " refuses");
+  if (welcome.protocol_version() != kClientProtocolVersion) {
+    return Fail(Code::kProtocolVersion, "belayd at ", socket, " (version ", welcome.belay_version(),
+                ") speaks protocol ", welcome.protocol_version(), ", this program speaks ", kClientProtocolVersion,
+                ": install the same version of belay, then `belay daemon stop` and start it again");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client>> Client::Connect(base::Transport& transport, const std::string& socket,
+                                                const std::string& program, Duration timeout) {
+  BELAY_ASSIGN(auto connection, transport.Connect(socket, timeout));
+  BELAY_TRY(ShakeHands(*connection, socket, program, timeout));
+  return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(connection), socket));
+}
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,275 @@
+#include "checkpoint/client/restorer.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include "checkpoint/client/shard_reader.h"
+#include "checkpoint/restore/planner.h"
+#include "runtime/base/check.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/shared_memory.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Fail;
+using base::Result;
+using base::Status;
+
+// One stretch of bytes from a file's chunk to a target.
+struct Move {
+  std::size_t file = 0;      // index into the readers
+  std::uint64_t source = 0;  // in the file's data section
+  std::byte* destination = nullptr;
+  std::uint64_t bytes = 0;
+  std::uint64_t chunk() const { return source / kChunkBytes; }
+};
+
+// A chunk to be read and the moves [first, end) that want some of it.
+struct Work {
+  std::size_t file = 0;
+  std::uint64_t chunk = 0;
+  std::size_t first = 0, end = 0;
+};
+
+// Runs `one(item, buffer)` for every item on up to `threads` threads, each with one chunk of buffer.
+template <typename One>
+void InParallel(std::size_t count, int threads, const One& one) {
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    std::vector<std::byte> buffer(kChunkBytes);
+    for (std::size_t i = next++; i < count; i = next++) {
+      if (!one(i, std::span<std::byte>(buffer))) next = count;
+    }
+  };
+  std::vector<std::jthread> helpers;
+  const auto wanted =
+      std::clamp<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), 1, std::max<std::size_t>(count, 1));
+  for (std::size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+  work();
+}
+
+std::string ShapeText(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += base::Str(i == 0 ? "" : ", ", shape[i]);
+  return text + "]";
+}
+
+class FileRestorer final : public Restorer {
+ public:
+  explicit FileRestorer(Manifest manifest) : manifest_(std::move(manifest)) {}
+
+  // Takes in one file of the manifest. A file that cannot be read is remembered: what needs it fails and says so.
+  void Add(const ManifestFile& file, Result<std::unique_ptr<ByteSource>> source) {
+    if (!source) return AddProblem(file.name, base::Wrap(std::move(source).error(), "cannot read ", file.name).value());
+    if (file.kind == "records") {
+      records_[file.rank] = {file, std::move(*source)};
+      return;
+    }
+    auto reader = ShardReader::Open(manifest_, file, std::move(*source));
+    if (!reader) return AddProblem(file.name, std::move(reader).error());
+    for (const ShardEntry& entry : (*reader)->header().plan.entries) {
+      const auto [found, added] = tensors_.try_emplace(entry.name, SavedTensor{entry.dtype, entry.global_shape});
+      if (!added && (found->second.dtype != entry.dtype || found->second.global_shape != entry.global_shape)) {
+        return AddProblem(file.name,
+                          Error{Code::kCorrupt,
+                                base::Str(file.name, " says that ", entry.name, " is ", DTypeName(entry.dtype),
+                                          ShapeText(entry.global_shape), ", another file says ",
+                                          DTypeName(found->second.dtype), ShapeText(found->second.global_shape)),
+                                nullptr});
+      }
+    }
+    readers_.push_back(std::move(*reader));
+  }
+
+  const Manifest& manifest() const override { return manifest_; }
+  const std::map<std::string, SavedTensor>& tensors() const override { return tensors_; }
+
+  Result<RestoreStatistics> Load(const std::vector<Target>& targets, int threads) override {
+    const base::SteadyTime start = base::SystemClock().Now();
+    for (const Target& target : targets) BELAY_TRY(CheckTarget(target));
+    BELAY_ASSIGN(const std::vector<Move> moves, PlanMoves(targets));
+
+    std::vector<Work> works;
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      if (works.empty() || works.back().file != moves[i].file || works.back().chunk != moves[i].chunk()) {
+        works.push_back({moves[i].file, moves[i].chunk(), i, i});
+      }
+      works.back().end = i + 1;
+    }
+    std::atomic<std::uint64_t> bytes_read{0};
+    std::mutex mutex;
+    std::optional<Error> failure;
+    InParallel(works.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
+      const Work& work = works[i];
+      auto done = CarryOut(work, std::span(moves).subspan(work.first, work.end - work.first), buffer);
+      bytes_read += readers_[work.file]->ChunkSize(work.chunk);
+      if (done) return true;
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = std::move(done).error();
+      return false;
+    });
+    if (failure) return tl::unexpected<Error>(std::move(*failure));
+
+    RestoreStatistics statistics;
+    statistics.bytes_read = bytes_read;
+    for (const Target& target : targets) statistics.bytes_wanted += ElementCount(target.box) * DTypeBytes(target.dtype);
+    statistics.seconds = std::chrono::duration<double>(base::SystemClock().Now() - start).count();
+    return statistics;
+  }
+
+  Result<Records> LoadRecords(base::Rank rank) override {
+    const auto found = records_.find(rank);
+    if (found != records_.end()) return ReadRecords(found->second.file, *found->second.source);
+    for (const ManifestFile& file : manifest_.files) {
+      if (file.kind == "records" && file.rank == rank) return tl::unexpected<Error>(problems_.at(file.name));
+    }
+    return Fail(Code::kNotFound, "rank ", rank, " saved no records at step ", manifest_.step, " (world of ",
+                manifest_.world_size, ")");
+  }
+
+  std::vector<Error> Verify(int threads) override {
+    std::vector<Error> errors;
+    for (const auto& [name, problem] : problems_) errors.push_back(problem);
+    for (const auto& [rank, item] : records_) {
+      if (auto records = ReadRecords(item.file, *item.source); !records) errors.push_back(std::move(records).error());
+    }
+    std::vector<Work> works;
+    for (std::size_t file = 0; file < readers_.size(); ++file) {
+      for (std::uint64_t chunk = 0; chunk < readers_[file]->header().digests.size(); ++chunk) {
+        works.push_back({file, chunk, 0, 0});
+      }
+    }
+    std::mutex mutex;
+    std::map<std::size_t, Error> found;  // in file order, whichever thread is first
+    InParallel(works.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
+      const ShardReader& reader = *readers_[works[i].file];
+      if (auto read = reader.ReadChunk(works[i].chunk, buffer.first(reader.ChunkSize(works[i].chunk))); !read) {
+        const std::lock_guard lock(mutex);
+        found.emplace(i, std::move(read).error());
+      }
+      return true;
+    });
+    for (auto& [i, error] : found) errors.push_back(std::move(error));
+    return errors;
+  }
+
+ private:
+  struct RecordsFile {
+    ManifestFile file;
+    std::unique_ptr<ByteSource> source;
+  };
+
+  void AddProblem(const std::string& file, Error error) { problems_.emplace(file, std::move(error)); }
+
+  Status CheckTarget(const Target& target) const {
+    const auto found = tensors_.find(target.name);
+    if (found == tensors_.end()) {
+      if (!problems_.empty()) {
+        return base::Wrap(problems_.begin()->second, "tensor ", target.name, " is in no file that can be read");
+      }
+      return Fail(Code::kLayoutMismatch, "the checkpoint of step ", manifest_.step, " has no tensor ", target.name);
+    }
+    const SavedTensor& saved = found->second;
+    if (saved.dtype != target.dtype || saved.global_shape != target.global_shape) {
+      return Fail(Code::kLayoutMismatch, "tensor ", target.name, " is ", DTypeName(saved.dtype),
+                  ShapeText(saved.global_shape), " in the checkpoint of step ", manifest_.step, " but ",
+                  DTypeName(target.dtype), ShapeText(target.global_shape), " in the program");
+    }
+    return {};
+  }
+
+  // Moves in the order of files and bytes, none across the border of a chunk.
+  Result<std::vector<Move>> PlanMoves(const std::vector<Target>& targets) const;
+
+  Status CarryOut(const Work& work, std::span<const Move> moves, std::span<std::byte> buffer) const {
+    const ShardReader& reader = *readers_[work.file];
+    const std::uint64_t size = reader.ChunkSize(work.chunk);
+    // A chunk that goes to one place whole is read there and digested in place.
+    if (moves.size() == 1 && moves.front().bytes == size) {
+      return reader.ReadChunk(work.chunk, {moves.front().destination, size});
+    }
+    BELAY_TRY(reader.ReadChunk(work.chunk, buffer.first(size)));
+    for (const Move& move : moves) {
+      std::memcpy(move.destination, buffer.data() + (move.source - work.chunk * kChunkBytes), move.bytes);
+    }
+    return {};
+  }
+
+  const Manifest manifest_;
+  std::vector<std::unique_ptr<ShardReader>> readers_;
+  std::map<base::Rank, RecordsFile> records_;
+  std::map<std::string, SavedTensor> tensors_;
+  std::map<std::string, Error> problems_;  // by file
+};
+
+Result<std::unique_ptr<ByteSource>> SourceOf(OpenedFile file, bool from_memory) {
+  if (!from_memory) return FileSource(base::FileFromDescriptor(std::move(file.descriptor), file.name), file.offset);
+  BELAY_ASSIGN(auto memory,
+               base::MapSharedMemory(file.descriptor.get(), file.offset + file.bytes, base::MapAccess::kRead));
+  return MemorySource(std::move(memory), file.offset, file.bytes);
+}
+
+// Opens what can be opened of `wanted`, which has the same kind throughout: a file that is gone must not hide the
+// others.
+void AddFromDaemon(Client& client, const CheckpointKey& key, bool from_memory, const std::vector<ManifestFile>& wanted,
+                   FileRestorer& restorer) {
+  std::vector<std::string> names;
+  for (const ManifestFile& file : wanted) names.push_back(file.name);
+  if (names.empty()) return;
+  auto opened = client.OpenCheckpoint(key, from_memory, names);
+  if (opened) {
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      restorer.Add(wanted[i], SourceOf(std::move(opened->files[i]), from_memory));
+    }
+    return;
+  }
+  for (const ManifestFile& file : wanted) {
+    auto one = client.OpenCheckpoint(key, from_memory, {file.name});
+    restorer.Add(file, one ? SourceOf(std::move(one->files.front()), from_memory)
+                           : tl::unexpected<Error>(std::move(one).error()));
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Restorer>> Restorer::Open(Client& client, const CheckpointKey& key, bool from_memory) {
+  BELAY_ASSIGN(OpenedCheckpoint opened, client.OpenCheckpoint(key, from_memory, {}));
+  CheckpointKey exact = key;
+  exact.generation = opened.manifest.generation;
+  std::vector<ManifestFile> shards, records;
+  for (const ManifestFile& file : opened.manifest.files) (file.kind == "records" ? records : shards).push_back(file);
+  auto restorer = std::make_unique<FileRestorer>(std::move(opened.manifest));
+  AddFromDaemon(client, exact, from_memory, shards, *restorer);
+  AddFromDaemon(client, exact, false, records, *restorer);  // small, and always on disk
+  return std::unique_ptr<Restorer>(std::move(restorer));
+}
+
+Result<std::unique_ptr<Restorer>> Restorer::OpenDirectory(base::FileSystem& files, const std::string& directory) {
+  auto text = base::ReadWholeFile(files, directory + "/" + std::string(kManifestName), kManifestBytesMax);
+  if (!text) {
+    if (text.error().code != Code::kNotFound) return tl::unexpected<Error>(std::move(text).error());
+    return base::Wrap(std::move(text).error(), directory, " is not a committed checkpoint: it has no manifest");
+  }
+  auto manifest = DecodeManifest(*text);
+  if (!manifest) return base::Wrap(std::move(manifest).error(), directory, "/", kManifestName);
+  auto restorer = std::make_unique<FileRestorer>(std::move(*manifest));
+  for (const ManifestFile& file : restorer->manifest().files) {
+    auto opened = files.Open(directory + "/" + file.name, {});
+    restorer->Add(file, opened ? FileSource(std::move(*opened), 0)
+                               : Result<std::unique_ptr<ByteSource>>(tl::unexpected<Error>(std::move(opened).error())));
+  }
+  return std::unique_ptr<Restorer>(std::move(restorer));
+}
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,164 @@
+#include "checkpoint/client/shard_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/check.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using base::Fail;
+using base::Result;
+using base::Status;
+
+class MemoryBytes final : public ByteSource {
+ public:
+  MemoryBytes(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes)
+      : memory_(std::move(memory)), offset_(offset), bytes_(bytes) {}
+  std::uint64_t Size() const override { return bytes_; }
+  Status Read(std::uint64_t offset, std::span<std::byte> bytes) const override {
+    BELAY_CHECK(offset <= bytes_ && bytes.size() <= bytes_ - offset, "reads beyond the image");
+    if (!bytes.empty()) std::memcpy(bytes.data(), memory_.bytes().data() + offset_ + offset, bytes.size());
+    return {};
+  }
+
+ private:
+  base::Mapping memory_;
+  std::uint64_t offset_, bytes_;
+};
+
+class FileBytes final : public ByteSource {
+ public:
+  FileBytes(std::unique_ptr<base::File> file, std::uint64_t offset, std::uint64_t bytes)
+      : file_(std::move(file)), offset_(offset), bytes_(bytes) {}
+  std::uint64_t Size() const override { return bytes_; }
+  Status Read(std::uint64_t offset, std::span<std::byte> bytes) const override {
+    BELAY_CHECK(offset <= bytes_ && bytes.size() <= bytes_ - offset, "reads beyond the file");
+    BELAY_ASSIGN(const std::size_t read, file_->ReadAt(offset_ + offset, bytes));
+    if (read < bytes.size()) return Fail(Code::kIncomplete, "it ends at byte ", offset + read, " while it is read");
+    return {};
+  }
+
+ private:
+  std::unique_ptr<base::File> file_;  // ReadAt is pread: thread-safe on the machine's files
+  std::uint64_t offset_, bytes_;
+};
+
+Status CheckIdentity(const Manifest& manifest, const ManifestFile& file, const ShardIdentity& found) {
+  if (found.project == manifest.project && found.job == manifest.job && found.step == manifest.step &&
+      found.generation == manifest.generation && found.rank == file.rank && found.world_size == manifest.world_size) {
+    return {};
+  }
+  return Fail(Code::kCorrupt, file.name, " belongs to another checkpoint: rank ", found.rank, " of ", found.world_size,
+              ", job ", found.project, "/", found.job, ", step ", found.step, ", generation ", found.generation);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ByteSource>> MemorySource(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes) {
+  const std::uint64_t have = memory.bytes().size();
+  if (offset > have || bytes > have - offset) {
+    return Fail(Code::kIncomplete, "its image should end at byte ", offset + bytes, " of ", have, " in memory");
+  }
+  return std::unique_ptr<ByteSource>(std::make_unique<MemoryBytes>(std::move(memory), offset, bytes));
+}
+
+Result<std::unique_ptr<ByteSource>> FileSource(std::unique_ptr<base::File> file, std::uint64_t offset) {
+  BELAY_ASSIGN(const std::uint64_t size, file->Size());
+  if (offset > size) return Fail(Code::kIncomplete, "it should begin at byte ", offset, " of ", size);
+  return std::unique_ptr<ByteSource>(std::make_unique<FileBytes>(std::move(file), offset, size - offset));
+}
+
+Result<std::unique_ptr<ShardReader>> ShardReader::Open(const Manifest& manifest, const ManifestFile& file,
+                                                       std::unique_ptr<ByteSource> source) {
+  if (source->Size() < file.header_bytes || file.header_bytes < 8) {
+    return Fail(Code::kIncomplete, file.name, " is truncated: ", source->Size(), " of ", file.bytes,
+                " bytes, not even its header (", file.header_bytes, " bytes) is whole");
+  }
+  std::vector<std::byte> start(file.header_bytes);
+  if (auto read = source->Read(0, start); !read) return base::Wrap(std::move(read).error(), "cannot read ", file.name);
+  BELAY_ASSIGN(const std::uint64_t header_bytes, ShardHeaderBytes(std::span(start).first(8)));
+  if (header_bytes != file.header_bytes || Sha256Hex(std::span<const std::byte>(start)) != file.header_sha256) {
+    return Fail(Code::kCorrupt, file.name, " is damaged: its header (file bytes 0 to ", file.header_bytes,
+                ") does not match the manifest");
+  }
+  auto header = DecodeShardHeader(start);
+  if (!header) return base::Wrap(std::move(header).error(), "cannot read the header of ", file.name);
+  header->plan.file_name = file.name;
+  BELAY_TRY(CheckIdentity(manifest, file, header->identity));
+  if (header->plan.FileBytes() != file.bytes || header->digests.size() != ChunkCount(header->plan.data_bytes) ||
+      Sha256Hex(header->digests) != file.data_sha256) {
+    return Fail(Code::kCorrupt, file.name, " is damaged: its chunk digests do not match the manifest");
+  }
+  std::unique_ptr<ShardReader> reader(new ShardReader(std::move(*header), std::move(source)));
+  const std::uint64_t have = reader->source_->Size();
+  if (have != file.bytes) {
+    const bool shorter = have < file.bytes;
+    return Fail(shorter ? Code::kIncomplete : Code::kCorrupt, file.name,
+                shorter ? " is truncated: " : " is too long: ", have, " bytes instead of ", file.bytes,
+                shorter ? base::Str("; the first bytes missing are among ",
+                                    reader->Place((have - file.header_bytes) / kChunkBytes))
+                        : std::string());
+  }
+  return reader;
+}
+
+std::uint64_t ShardReader::ChunkSize(std::uint64_t chunk) const {
+  return std::min(kChunkBytes, header_.plan.data_bytes - chunk * kChunkBytes);
+}
+
+Status ShardReader::ReadChunk(std::uint64_t chunk, std::span<std::byte> bytes) const {
+  BELAY_CHECK(chunk < header_.digests.size() && bytes.size() == ChunkSize(chunk), "chunk ", chunk, " of ", name());
+  if (auto read = source_->Read(header_.plan.header_bytes + chunk * kChunkBytes, bytes); !read) {
+    return base::Wrap(std::move(read).error(), "cannot read ", name(), " (", Place(chunk), ")");
+  }
+  if (DigestChunk(bytes) != header_.digests[chunk]) {
+    return Fail(Code::kCorrupt, name(), " is damaged: the digest of ", Place(chunk), " does not match");
+  }
+  return {};
+}
+
+std::string ShardReader::Place(std::uint64_t chunk) const {
+  const std::uint64_t begin = chunk * kChunkBytes;
+  const std::uint64_t end = begin + ChunkSize(chunk);
+  const ShardEntry* first = nullptr;
+  std::size_t count = 0;
+  for (const ShardEntry& entry : header_.plan.entries) {
+    if (entry.bytes == 0 || entry.data_offset >= end || entry.data_offset + entry.bytes <= begin) continue;
+    if (first == nullptr) first = &entry;
+    ++count;
+  }
+  std::string text =
+      base::Str("file bytes ", header_.plan.header_bytes + begin, " to ", header_.plan.header_bytes + end);
+  if (first != nullptr) {
+    text += base::Str(", tensor ", first->name, " from its byte ",
+                      begin > first->data_offset ? begin - first->data_offset : 0);
+    if (count > 1) text += base::Str(" and ", count - 1, " more after it");
+  }
+  return text;
+}
+
+Result<Records> ReadRecords(const ManifestFile& file, const ByteSource& source) {
+  if (source.Size() != file.bytes) {
+    return Fail(source.Size() < file.bytes ? Code::kIncomplete : Code::kCorrupt, file.name, " has ", source.Size(),
+                " bytes instead of ", file.bytes);
+  }
+  std::string text(file.bytes, '\0');
+  if (auto read = source.Read(0, std::as_writable_bytes(std::span(text))); !read) {
+    return base::Wrap(std::move(read).error(), "cannot read ", file.name);
+  }
+  if (Sha256Hex(text) != file.header_sha256) {
+    return Fail(Code::kCorrupt, file.name, " is damaged: its ", file.bytes,
+                " bytes do not match the manifest's digest");
+  }
+  auto records = DecodeRecords(text);
+  if (!records) return base::Wrap(std::move(records).error(), "cannot read ", file.name);
+  return records;
+}
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,252 @@
+#include "checkpoint/client/snapshotter.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "checkpoint/client/staging_plan.h"
+#include "runtime/base/check.h"
+#include "runtime/base/log.h"
+#include "runtime/base/shared_memory.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using base::Fail;
+using base::Result;
+using base::Status;
+
+// Small states are not worth waking threads for.
+constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
+constexpr int kThreadsMax = 4;
+
+int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
+  const auto by_size = static_cast<int>(std::min<std::uint64_t>(bytes / kBytesPerThread + 1, kThreadsMax));
+  if (options.threads > 0) return std::min(options.threads, by_size);
+  // Half of what the machine has for this rank: the copy runs beside the training step.
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int fair = cores / (2 * std::max(1, options.attach.world_size));
+  return std::clamp(fair, 1, by_size);
+}
+
+class StagedSnapshotter final : public Snapshotter {
+ public:
+  StagedSnapshotter(base::Transport& transport, base::Clock& clock, std::unique_ptr<Copier> copier,
+                    SnapshotterOptions options, std::vector<ShardPlan> plans, StagingPlan staging)
+      : transport_(transport),
+        clock_(clock),
+        copier_(std::move(copier)),
+        options_(std::move(options)),
+        plans_(std::move(plans)),
+        staging_(std::move(staging)),
+        threads_(ThreadCount(options_, staging_.bytes)) {
+    for (const ShardPlan& plan : plans_) digests_.emplace_back(ChunkCount(plan.data_bytes));
+  }
+
+  ~StagedSnapshotter() override { Unmap(); }
+
+  Status Connect() {
+    Unmap();
+    SetClient(nullptr);
+    BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program));
+    std::shared_ptr<Client> client = std::move(fresh);
+    BELAY_ASSIGN(Attachment attachment, client->Attach(options_.attach));
+    BELAY_ASSIGN(mapping_, base::MapSharedMemory(attachment.staging.get(), attachment.staging_bytes,
+                                                 base::MapAccess::kReadWrite));
+    if (auto registered = copier_->Register(mapping_.bytes()); !registered) {
+      mapping_ = {};
+      return base::Wrap(std::move(registered).error(), "cannot use the staging memory");
+    }
+    // A memory copier needs plain addresses, which change only here.
+    copies_.clear();
+    for (const StagedCopy& copy : staging_.copies) {
+      copies_.push_back({copy.source, mapping_.bytes().data() + copy.destination, copy.bytes});
+    }
+    SetClient(std::move(client));
+    return {};
+  }
+
+  Status Begin(base::Step step, const std::string& reason) override {
+    if (state_ == State::kFilling || state_ == State::kCopied) {
+      base::IgnoreError(CurrentClient()->AbandonSnapshot(identity().step, "a newer snapshot begins"),
+                        "the daemon gives it up by itself when another begins or the connection ends");
+      state_ = State::kIdle;
+    }
+    auto client = CurrentClient();
+    const bool fresh = client == nullptr || client->Broken();
+    if (fresh) {
+      if (client != nullptr) base::LogWarning("belayd is gone; attaching again", {{"socket", options_.socket}});
+      BELAY_TRY(Connect());
+    }
+    auto begun = CurrentClient()->BeginSnapshot(step, reason);
+    if (!begun && begun.error().code == Code::kUnavailable && !fresh) {  // it went away just now
+      BELAY_TRY(Connect());
+      begun = CurrentClient()->BeginSnapshot(step, reason);
+    }
+    BELAY_TRY(begun);
+    identity().step = step;
+    state_ = State::kFilling;
+    return {};
+  }
+
+  Status Copy(const std::function<bool()>& unchanged) override {
+    BELAY_CHECK(state_ == State::kFilling, "Copy without Begin");
+    const base::SteadyTime start = clock_.Now();
+    Status copied = CopyAndDigest();
+    if (copied && unchanged && !unchanged()) {
+      copied = Fail(Code::kSnapshotTorn, "the state changed while the snapshot of step ", identity().step,
+                    " was copied: let the update wait for the copy (Checkpointer does)");
+    }
+    if (copied) {
+      state_ = State::kCopied;
+      base::LogDebug("copied the state", {{"step", identity().step},
+                                          {"bytes", staging_.bytes},
+                                          {"seconds", std::chrono::duration<double>(clock_.Now() - start).count()}});
+      return {};
+    }
+    state_ = State::kIdle;
+    base::IgnoreError(CurrentClient()->AbandonSnapshot(identity().step, copied.error().Text()),
+                      "the copy's own error is what the caller must see");
+    return copied;
+  }
+
+  Status Seal(const Records& records, const std::map<std::string, double>& metrics,
+              std::optional<base::Step> parent_step) override {
+    BELAY_CHECK(state_ == State::kCopied, "Seal without Copy");
+    SealRequest seal{identity().step, {}, EncodeRecords(records), metrics, parent_step};
+    for (std::size_t i = 0; i < plans_.size(); ++i) {
+      BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], identity(), digests_[i]));
+      BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
+                  plans_[i].header_bytes);
+      std::memcpy(mapping_.bytes().data() + staging_.file_offsets[i], header.data(), header.size());
+      seal.files.push_back({plans_[i].file_name, staging_.file_offsets[i], plans_[i].FileBytes()});
+    }
+    BELAY_TRY(CurrentClient()->SealSnapshot(seal));  // if it fails, the next Begin gives this snapshot up
+    state_ = State::kIdle;
+    return {};
+  }
+
+  Status Abandon(const std::string& why) override {
+    if (state_ == State::kIdle) return {};
+    state_ = State::kIdle;
+    return CurrentClient()->AbandonSnapshot(identity().step, why);
+  }
+
+  Result<SnapshotOutcome> Wait(base::Step step, base::Duration deadline) override {
+    const auto client = CurrentClient();
+    if (client != nullptr) {
+      auto outcome = client->WaitSnapshot(step, deadline);
+      if (outcome || outcome.error().code != Code::kUnavailable) return outcome;
+    }
+    return LookUp(step);
+  }
+
+  std::uint64_t StagingBytes() const override { return staging_.bytes; }
+
+ private:
+  enum class State : std::uint8_t { kIdle, kFilling, kCopied };
+
+  ShardIdentity& identity() { return options_.identity; }
+
+  std::shared_ptr<Client> CurrentClient() const {
+    const std::lock_guard lock(client_mutex_);
+    return client_;
+  }
+  void SetClient(std::shared_ptr<Client> client) {
+    const std::lock_guard lock(client_mutex_);
+    client_.swap(client);
+  }
+
+  void Unmap() {
+    if (mapping_.bytes().empty()) return;
+    copier_->Unregister(mapping_.bytes());
+    mapping_ = {};
+  }
+
+  // One pass over file order by threads_ threads, this one among them: each takes the next chunk, waits for its bytes
+  // and digests them.
+  Status CopyAndDigest() {
+    if (copies_.empty()) return {};
+    BELAY_TRY(copier_->Begin(copies_));
+    std::atomic<std::size_t> next{0};
+    std::mutex mutex;  // guards failure, and Await where the copier asks for it
+    std::optional<base::Error> failure;
+    const auto await = [&](std::size_t copy) -> Status {
+      if (copier_->AwaitIsThreadSafe()) return copier_->Await(copy);
+      const std::lock_guard lock(mutex);
+      return copier_->Await(copy);
+    };
+    const auto work = [&] {
+      for (std::size_t i = next++; i < staging_.chunks.size(); i = next++) {
+        const StagedChunk& chunk = staging_.chunks[i];
+        if (auto landed = await(chunk.last_copy); !landed) {
+          const std::lock_guard lock(mutex);
+          if (!failure) failure = std::move(landed).error();
+          next = staging_.chunks.size();
+          return;
+        }
+        digests_[chunk.file][chunk.chunk] = DigestChunk(mapping_.bytes().subspan(chunk.offset, chunk.bytes));
+      }
+    };
+    {
+      std::vector<std::jthread> helpers;
+      for (int i = 1; i < threads_; ++i) helpers.emplace_back(work);
+      work();
+    }
+    if (!failure) return {};
+    base::IgnoreError(copier_->Await(copies_.size() - 1), "only to be sure that nothing still writes into the memory");
+    return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
+  }
+
+  // The connection broke after Seal: whether the step was committed is to be found out, not guessed.
+  Result<SnapshotOutcome> LookUp(base::Step step) {
+    auto client = Client::Connect(transport_, options_.socket, options_.program);
+    if (!client) {
+      return base::Wrap(std::move(client).error(), "belayd went away and it is not known whether step ", step,
+                        " was committed");
+    }
+    BELAY_ASSIGN(const auto points, (*client)->RestorePoints(options_.attach.job));
+    for (const RestorePoint& point : points) {
+      if (point.step == step && point.generation == options_.attach.generation) {
+        return SnapshotOutcome{step, SnapshotState::kCommitted, std::nullopt, 0, staging_.bytes};
+      }
+    }
+    return Fail(Code::kUnavailable, "belayd went away before step ", step, " was committed; save again");
+  }
+
+  base::Transport& transport_;
+  base::Clock& clock_;
+  std::unique_ptr<Copier> copier_;
+  SnapshotterOptions options_;
+  const std::vector<ShardPlan> plans_;
+  const StagingPlan staging_;
+  const int threads_;
+  std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
+  base::Mapping mapping_;
+  std::vector<Copier::Copy> copies_;  // of staging_, with addresses in mapping_
+  State state_ = State::kIdle;
+  mutable std::mutex client_mutex_;
+  std::shared_ptr<Client> client_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Snapshotter>> Snapshotter::Create(base::Transport& transport, base::Clock& clock,
+                                                         std::unique_ptr<Copier> copier, SnapshotterOptions options,
+                                                         std::string layout_fingerprint, std::vector<ShardPlan> plans,
+                                                         std::vector<std::vector<Source>> sources) {
+  BELAY_ASSIGN(StagingPlan staging, PlanStaging(plans, sources));
+  options.attach.staging_bytes = staging.bytes;
+  options.attach.layout_fingerprint = std::move(layout_fingerprint);
+  auto snapshotter = std::make_unique<StagedSnapshotter>(transport, clock, std::move(copier), std::move(options),
+                                                         std::move(plans), std::move(staging));
+  BELAY_TRY(snapshotter->Connect());
+  return std::unique_ptr<Snapshotter>(std::move(snapshotter));
+}
+
+}  // namespace belay::checkpoint
