@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 namespace belay::base {
 
@@ -23,5 +24,8 @@ class Clock {
 
 // The machine's clocks; lives as long as the process.
 Clock& SystemClock();
+
+// "2026-11-22T10:11:12.345Z": RFC 3339, UTC, milliseconds.
+std::string Rfc3339(WallTime time);
 
 }  // namespace belay::base

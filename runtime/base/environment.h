@@ -18,6 +18,8 @@ std::string HomeDirectory();
 // Absolute path of the folder of the running program.
 std::string ProgramDirectory();
 std::string CurrentDirectory();
+// A number nobody can guess, from the kernel: to seed an Rng or to make a name fresh.
+std::uint64_t RandomSeed();
 // Ignores SIGPIPE: a closed peer is an error value, not a signal. Every program calls it first.
 void IgnoreSigpipe();
 

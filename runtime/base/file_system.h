@@ -12,12 +12,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/result.h"
+#include "runtime/base/unique_fd.h"
 
 namespace belay::base {
 
@@ -26,13 +29,16 @@ class File {
   virtual ~File() = default;  // closes; a caller that wrote must have called Sync() and Close() first to know
 
   // Writes all of `bytes` at `offset`. For a file opened with `bulk`, offset, size and address should be multiples of 4 KiB
-  // (all but the last piece); other pieces work but go slowly.
+  // (all but the last piece); other pieces work but go slowly. The blocks of one call are in flight together, so give
+  // pieces of 64 MiB and more. A file opened with kAppend writes at its end, whatever `offset` says.
   virtual Status WriteAt(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // Reads until `bytes` is full or the file ends; returns the number of bytes read.
   virtual Result<std::size_t> ReadAt(std::uint64_t offset, std::span<std::byte> bytes) = 0;
   virtual Result<std::uint64_t> Size() = 0;
   virtual Status Truncate(std::uint64_t size) = 0;
-  // Reserves blocks so that later writes below `size` cannot meet a full disk; does nothing where unsupported.
+  // Makes the file at least `size` long (the new part reads as zeros) and reserves its blocks, so that later writes below
+  // `size` cannot meet a full disk. Where the file system cannot reserve, only the length changes. Bulk writes into a
+  // preallocated range run side by side, where appending ones would wait for each other.
   virtual Status Preallocate(std::uint64_t size) = 0;
   virtual Status Sync() = 0;
   virtual Status Close() = 0;
@@ -79,10 +85,31 @@ class FileSystem {
 // The machine's files; lives as long as the process.
 FileSystem& PosixFileSystem();
 
+// A File around a descriptor that another process opened and passed to us; `name` is for messages. Not bulk, so several
+// threads may read at once.
+std::unique_ptr<File> FileFromDescriptor(UniqueFd descriptor, const std::string& name);
+
+// Which way bulk transfers go in this folder on PosixFileSystem(): "io_uring", "direct" (threads with O_DIRECT, where
+// io_uring is refused) or "buffered" (with write-behind, where O_DIRECT is refused or means nothing, as on tmpfs).
+std::string_view BulkWriterName(const std::string& directory);
+
+// An advisory lock on a file (flock(2)), held until destroyed or the process ends, however it ends.
+class FileLock {
+ public:
+  // No value if somebody else holds it. Makes the file (mode 0600) and leaves it there.
+  static Result<std::optional<FileLock>> TryAcquire(const std::string& path);
+
+ private:
+  explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
 // --- built from the above ---
 
 // Every missing folder of `path`; each new name is made durable.
 Status MakeDirectories(FileSystem& files, const std::string& path, std::uint32_t permissions = 0700);
+// The folder a path lies in: "/a" of "/a/b", "/" of "/a".
+std::string ParentPath(const std::string& path);
 // The whole file. kLimitExceeded if it is larger than `limit_bytes`.
 Result<std::string> ReadWholeFile(FileSystem& files, const std::string& path, std::uint64_t limit_bytes);
 // The commit recipe for a small file: temporary name beside it, write, sync, rename, sync the folder.

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,6 +46,15 @@ class ProcessSpawner {
   virtual Result<std::optional<ExitEvent>> Wait(pid_t pid, std::optional<Duration> deadline) = 0;
 };
 
+// The machine's processes; lives as long as the process.
+//
+// A child starts with every signal unblocked and at its default, and with no descriptor but 0, 1, 2 and the inherited ones.
 ProcessSpawner& PosixProcessSpawner();
+
+// Grandchildren whose parent ends become children of this process instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
+Status AdoptOrphans();
+// Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. At the end of a supervisor's
+// life only: it takes exits away from Wait.
+std::size_t KillAllChildren();
 
 }  // namespace belay::base

@@ -1,0 +1,23 @@
+// Facts about this machine and this terminal that a launcher asks for.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "runtime/base/result.h"
+
+namespace belay::base {
+
+// A TCP port that was free a moment ago. Somebody else may take it before it is used; the next attempt draws another.
+Result<std::uint16_t> FreeTcpPort();
+
+// Cores this process may run on.
+int CoreCount();
+
+// Columns of the terminal behind `fd`; no value if it is none.
+std::optional<int> TerminalColumns(int fd);
+
+// How many processes the kernel's out-of-memory killer has killed on this host since it started; no value if unknown.
+std::optional<std::uint64_t> OutOfMemoryKills();
+
+}  // namespace belay::base

@@ -1,0 +1,52 @@
+// How bulk files move their bytes: many 4 MiB blocks in flight. Inside runtime/base/posix only.
+//
+// An engine belongs to one open file and runs on one thread at a time. Engines for direct I/O want the offset, the size
+// and the address to be multiples of kDirectAlignment; the file in front of them (posix_file_system.cc) sees to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+namespace belay::base {
+
+inline constexpr std::size_t kBulkBlockBytes = 4U * 1024 * 1024;
+inline constexpr unsigned kBulkQueueDepth = 16;
+inline constexpr std::size_t kDirectAlignment = 4096;
+
+enum class BulkMethod : std::uint8_t { kIoUring, kDirect, kBuffered };
+std::string_view BulkMethodName(BulkMethod method);
+
+struct Transfer {
+  enum class Kind : std::uint8_t { kRead, kWrite };
+  Kind kind = Kind::kRead;
+  int fd = -1;
+  std::uint64_t offset = 0;
+  std::byte* data = nullptr;  // only read from where kind is kWrite
+  std::size_t size = 0;
+};
+
+struct TransferResult {
+  int error = 0;          // errno of the first failure
+  std::size_t bytes = 0;  // moved from the start without a gap; less than asked without an error: the file ended
+};
+
+class BulkEngine {
+ public:
+  virtual ~BulkEngine() = default;
+  // Returns when nothing of it is in flight any more, also after an error.
+  virtual TransferResult Run(const Transfer& transfer) = 0;
+};
+
+// Null where the kernel or a sandbox refuses io_uring.
+std::unique_ptr<BulkEngine> MakeUringEngine();
+// A few threads with pread/pwrite.
+std::unique_ptr<BulkEngine> MakeThreadEngine();
+// Through the page cache, with write-behind so that the final sync finds little to do.
+std::unique_ptr<BulkEngine> MakeBufferedEngine();
+
+// All of it by pread/pwrite on the calling thread, interruptions and short transfers ridden out.
+TransferResult RunPlain(const Transfer& transfer);
+
+}  // namespace belay::base

@@ -1,0 +1,158 @@
+#include "runtime/base/posix/posix_file_system.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "runtime/base/posix/posix_file.h"
+
+namespace belay::base {
+
+namespace {
+
+int FlagsOf(OpenOptions::Mode mode) {
+  switch (mode) {
+    case OpenOptions::Mode::kRead:
+      return O_RDONLY;
+    case OpenOptions::Mode::kCreateExclusive:
+      return O_RDWR | O_CREAT | O_EXCL;
+    case OpenOptions::Mode::kCreateOrTruncate:
+      return O_RDWR | O_CREAT | O_TRUNC;
+    case OpenOptions::Mode::kAppend:
+      return O_RDWR | O_CREAT | O_APPEND;
+    case OpenOptions::Mode::kReadWrite:
+      return O_RDWR;
+  }
+  return O_RDONLY;
+}
+
+Result<UniqueFd> OpenFd(const std::string& path, int flags, mode_t permissions = 0) {
+  while (true) {
+    UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC, permissions));
+    if (fd.valid()) return fd;
+    if (errno != EINTR) return FailErrno(errno, "cannot open " + path);
+  }
+}
+
+Status Checked(int result, std::string_view verb, const std::string& path) {
+  if (result == 0) return {};
+  return FailErrno(errno, Str("cannot ", verb, ' ', path));
+}
+
+class RealFileSystem final : public FileSystem {
+ public:
+  explicit RealFileSystem(BulkMethod best) : best_(best) {}
+
+  Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) override {
+    BELAY_ASSIGN(UniqueFd fd, OpenFd(path, FlagsOf(options.mode), options.permissions));
+    auto file = std::make_unique<PosixFile>(path, std::move(fd));
+    if (options.bulk && options.mode != OpenOptions::Mode::kAppend) {
+      file->UseBulk(best_, options.mode != OpenOptions::Mode::kRead);
+    }
+    return file;
+  }
+
+  Status Rename(const std::string& from, const std::string& to) override {
+    return Checked(::rename(from.c_str(), to.c_str()), "rename to " + to + " from", from);
+  }
+  Status Link(const std::string& existing, const std::string& added) override {
+    return Checked(::link(existing.c_str(), added.c_str()), "link to " + added, existing);
+  }
+  Status Remove(const std::string& path) override { return Checked(::unlink(path.c_str()), "remove", path); }
+  Status RemoveDirectory(const std::string& path) override {
+    return Checked(::rmdir(path.c_str()), "remove folder", path);
+  }
+  Status MakeDirectory(const std::string& path, std::uint32_t permissions) override {
+    return Checked(::mkdir(path.c_str(), permissions), "make folder", path);
+  }
+
+  Status SyncDirectory(const std::string& path) override {
+    BELAY_ASSIGN(const UniqueFd fd, OpenFd(path, O_RDONLY | O_DIRECTORY));
+    while (::fsync(fd.get()) != 0) {
+      if (errno == EINTR) continue;
+      // Some network file systems cannot sync a folder and make names durable by themselves.
+      if (errno == EINVAL) return {};
+      return FailErrno(errno, "cannot sync folder " + path);
+    }
+    return {};
+  }
+
+  Result<std::vector<std::string>> List(const std::string& path) override {
+    DIR* folder = ::opendir(path.c_str());
+    if (folder == nullptr) return FailErrno(errno, "cannot list " + path);
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* entry = ::readdir(folder)) {
+      const std::string_view name(entry->d_name);
+      if (name != "." && name != "..") names.emplace_back(name);
+      errno = 0;
+    }
+    const int failed = errno;
+    ::closedir(folder);
+    if (failed != 0) return FailErrno(failed, "cannot list " + path);
+    std::ranges::sort(names);
+    return names;
+  }
+
+  Result<FileInfo> Stat(const std::string& path) override {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return FailErrno(errno, "cannot stat " + path);
+    return FileInfo{.size_bytes = static_cast<std::uint64_t>(info.st_size),
+                    .inode = info.st_ino,
+                    .owner_uid = info.st_uid,
+                    .permissions = info.st_mode & 07777U,
+                    .is_directory = S_ISDIR(info.st_mode),
+                    .modified_unix_ns = info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec};
+  }
+
+  Result<SpaceInfo> Space(const std::string& path) override {
+    struct statvfs info {};
+    if (::statvfs(path.c_str(), &info) != 0) return FailErrno(errno, "cannot ask for the free space of " + path);
+    return SpaceInfo{.total_bytes = info.f_blocks * info.f_frsize, .available_bytes = info.f_bavail * info.f_frsize};
+  }
+
+ private:
+  const BulkMethod best_;
+};
+
+}  // namespace
+
+std::unique_ptr<FileSystem> MakePosixFileSystem(BulkMethod best) { return std::make_unique<RealFileSystem>(best); }
+
+FileSystem& PosixFileSystem() {
+  static RealFileSystem files(BulkMethod::kIoUring);
+  return files;
+}
+
+std::string_view BulkWriterName(const std::string& directory) {
+  // A file without a name, or where the file system has none such, one that is removed at once.
+  auto fd = OpenFd(directory, O_TMPFILE | O_RDWR, 0600);
+  if (!fd) {
+    const std::string path = Str(directory, "/.belay-probe-", ::getpid());
+    fd = OpenFd(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (!fd) return BulkMethodName(BulkMethod::kBuffered);
+    ::unlink(path.c_str());
+  }
+  PosixFile file(directory, *std::move(fd));
+  file.UseBulk(BulkMethod::kIoUring, true);
+  return BulkMethodName(file.method());
+}
+
+Result<std::optional<FileLock>> FileLock::TryAcquire(const std::string& path) {
+  BELAY_ASSIGN(UniqueFd fd, OpenFd(path, O_RDWR | O_CREAT, 0600));
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return std::optional<FileLock>();
+    if (errno != EINTR) return FailErrno(errno, "cannot lock " + path);
+  }
+  return std::optional<FileLock>(FileLock(std::move(fd)));
+}
+
+}  // namespace belay::base

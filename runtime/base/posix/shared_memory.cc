@@ -1,0 +1,162 @@
+#include "runtime/base/shared_memory.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "runtime/base/units.h"
+
+namespace belay::base {
+
+namespace {
+
+constexpr std::uint64_t kPageBytes = 4096;
+constexpr std::uint64_t kHugePageBytes = 2 * kMiB;
+constexpr std::uint32_t kControlVersion = 1;
+
+Status SizeAndSeal(int fd, std::uint64_t size_bytes) {
+  if (::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0) return FailErrno(errno, "cannot size shared memory");
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    return FailErrno(errno, "cannot seal shared memory");
+  }
+  return {};
+}
+
+// From the reserved pool of huge pages; not valid if it has too few.
+UniqueFd CreateFromPool(const SharedMemoryRequest& request) {
+  UniqueFd fd(::memfd_create(request.name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_HUGE_2MB));
+  const std::uint64_t size_bytes = AlignUp(request.size_bytes, kHugePageBytes);
+  if (!fd.valid() || !SizeAndSeal(fd.get(), size_bytes)) return {};
+  // The first mapping reserves the pages for the memory's whole life, or fails now instead of by SIGBUS later.
+  void* probe = ::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (probe == MAP_FAILED) return {};
+  ::munmap(probe, size_bytes);
+  return fd;
+}
+
+Status TouchRange(std::span<std::byte> bytes) {
+  const auto start = reinterpret_cast<std::uintptr_t>(bytes.data()) / kPageBytes * kPageBytes;
+  const auto end = AlignUp(reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()), kPageBytes);
+  while (::madvise(reinterpret_cast<void*>(start), end - start, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    if (errno == ENOMEM || errno == EFAULT) {
+      return Fail(Code::kOutOfMemory, "no memory for ", HumanBytes(bytes.size()), " of shared memory");
+    }
+    // Before Linux 5.14: touch one byte a page without changing it.
+    for (std::size_t at = 0; at < bytes.size(); at += kPageBytes) {
+      __atomic_fetch_or(reinterpret_cast<unsigned char*>(&bytes[at]), 0, __ATOMIC_RELAXED);
+    }
+    return {};
+  }
+  return {};
+}
+
+}  // namespace
+
+Mapping::~Mapping() {
+  if (valid()) ::munmap(bytes_.data(), bytes_.size());
+}
+
+Result<UniqueFd> CreateSharedMemory(const SharedMemoryRequest& request) {
+  if (request.size_bytes == 0) return Fail(Code::kInvalidArgument, "shared memory of 0 bytes");
+  if (request.huge_pages) {
+    if (UniqueFd fd = CreateFromPool(request); fd.valid()) return fd;
+  }
+  UniqueFd fd(::memfd_create(request.name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.valid()) return FailErrno(errno, "cannot make shared memory");
+  BELAY_TRY(SizeAndSeal(fd.get(), AlignUp(request.size_bytes, kPageBytes)));
+  return fd;
+}
+
+Result<std::uint64_t> SealedSize(int fd) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+    return Fail(Code::kInvalidArgument, "the descriptor is not a memory of sealed size");
+  }
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return FailErrno(errno, "cannot stat shared memory");
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+Result<Mapping> MapSharedMemory(int fd, std::uint64_t size_bytes, MapAccess access) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return FailErrno(errno, "cannot stat shared memory");
+  if (size_bytes == 0 || static_cast<std::uint64_t>(info.st_size) < size_bytes) {
+    return Fail(Code::kInvalidArgument, "cannot map ", size_bytes, " bytes of a memory of ", info.st_size);
+  }
+  const bool writable = access == MapAccess::kReadWrite;
+  void* memory = ::mmap(nullptr, size_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return FailErrno(errno, "cannot map shared memory");
+  // A hint; whether shared memory gets huge pages is the administrator's choice.
+  if (size_bytes >= kHugePageBytes) ::madvise(memory, size_bytes, MADV_HUGEPAGE);
+  return Mapping(std::span(static_cast<std::byte*>(memory), size_bytes));
+}
+
+Result<UniqueFd> ReopenReadOnly(int fd) {
+  UniqueFd again(::open(Str("/proc/self/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!again.valid()) return FailErrno(errno, "cannot open shared memory read-only");
+  return again;
+}
+
+Status TouchPages(std::span<std::byte> bytes, int threads) {
+  if (bytes.empty()) return {};
+  // Whole huge pages a thread, so that no two threads meet in one.
+  const std::size_t share = AlignUp(bytes.size() / static_cast<std::size_t>(std::max(threads, 1)) + 1, kHugePageBytes);
+  std::mutex mutex;
+  Status first;
+  const auto touch = [&](std::size_t start) {
+    Status touched = TouchRange(bytes.subspan(start, std::min(share, bytes.size() - start)));
+    const std::scoped_lock lock(mutex);
+    if (!touched) first = std::move(touched);
+  };
+  {
+    std::vector<std::jthread> workers;
+    for (std::size_t start = share; start < bytes.size(); start += share) workers.emplace_back(touch, start);
+    touch(0);
+  }
+  return first;
+}
+
+Result<SharedControlPage> SharedControlPage::Create() {
+  BELAY_ASSIGN(UniqueFd fd, CreateSharedMemory({.name = "belay-control", .size_bytes = kPageBytes}));
+  BELAY_ASSIGN(Mapping mapping, MapSharedMemory(fd.get(), kPageBytes, MapAccess::kReadWrite));
+  auto* page = new (mapping.bytes().data()) ControlPage{};
+  const std::uint64_t unknown = DoubleBits(std::numeric_limits<double>::quiet_NaN());
+  page->magic = kControlMagic;
+  page->version = kControlVersion;
+  page->committed_step = -1;
+  page->resumed_step = -1;
+  page->loss_bits = unknown;
+  page->samples_per_second_bits = unknown;
+  page->tokens_per_second_bits = unknown;
+  page->stall_ms_bits = unknown;
+  return SharedControlPage(std::move(fd), std::move(mapping));
+}
+
+Result<SharedControlPage> SharedControlPage::Map(int fd) {
+  auto mapping = MapSharedMemory(fd, kPageBytes, MapAccess::kReadWrite);
+  if (!mapping) {
+    Error error = std::move(mapping).error();
+    error.code = Code::kProtocol;
+    return Wrap(std::move(error), "descriptor ", fd, " is not a control page");
+  }
+  SharedControlPage shared(UniqueFd(), *std::move(mapping));
+  if (shared.page().magic != kControlMagic) return Fail(Code::kProtocol, "descriptor ", fd, " is not a control page");
+  if (shared.page().version != kControlVersion) {
+    return Fail(Code::kProtocolVersion, "the control page has version ", shared.page().version, ", this program knows ",
+                kControlVersion);
+  }
+  return shared;
+}
+
+}  // namespace belay::base

@@ -1,0 +1,13 @@
+#include "runtime/base/unique_fd.h"
+
+#include <unistd.h>
+
+namespace belay::base {
+
+void UniqueFd::Reset(int fd) {
+  // Linux releases the number even where close(2) says EINTR; errors that matter are asked for by File::Close.
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fd;
+}
+
+}  // namespace belay::base
