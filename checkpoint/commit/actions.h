@@ -1,0 +1,157 @@
+// What the core wants done. The daemon carries actions out in order and reports back with the event named at each.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "checkpoint/commit/types.h"
+#include "runtime/base/transport.h"
+
+namespace belay::checkpoint::commit {
+
+// --- replies ---
+struct Done {};
+struct RunGrant {
+  base::Generation generation;
+  std::optional<base::Step> newest_step;
+};
+struct Attached {  // the daemon adds the staging memory's descriptor
+  JobKey job;
+  base::Rank rank;
+  std::uint64_t staging_bytes = 0;
+  bool reused = false;
+};
+struct SnapshotOutcome {
+  base::Step step;
+  SnapshotState state = SnapshotState::kFilling;
+  std::optional<base::Error> failure;
+  double write_seconds = 0;
+  std::uint64_t bytes = 0;
+};
+struct RestorePoint {
+  CheckpointId id;
+  bool in_memory = false;
+  std::int32_t world_size = 1;
+};
+struct CheckpointInfo {
+  JobKey job;
+  CheckpointId id;
+  CommittedInfo info;
+  bool in_memory = false;
+};
+struct RunInfo {
+  JobKey job;
+  base::Generation generation;
+  std::int32_t world_size = 0;
+  std::int32_t attached = 0;
+  std::int32_t launcher_pid = 0;
+};
+struct StatusReport {  // the daemon adds what only it knows (pid, paths, disk)
+  std::uint64_t staging_bytes = 0;
+  std::uint32_t connections = 0;
+  std::uint64_t checkpoints = 0;
+  std::uint64_t checkpoint_bytes = 0;
+  std::vector<RunInfo> runs;
+};
+struct ReindexReport {
+  std::uint64_t checkpoints = 0;
+  std::vector<std::string> problems;
+};
+using ReplyBody = std::variant<base::Error, Done, RunGrant, Attached, SnapshotOutcome, std::vector<RestorePoint>,
+                               std::vector<CheckpointInfo>, StatusReport, ReindexReport>;
+
+// --- actions ---
+struct Reply {
+  RequestRef ref;
+  ReplyBody body;
+};
+struct AllocateStaging {  // at once -> StagingAllocated
+  RequestRef ref;
+  JobKey job;
+  base::Rank rank;
+  std::uint64_t bytes = 0;
+};
+struct FreeStaging {
+  JobKey job;
+  base::Rank rank;
+};
+struct PersistGeneration {  // and sweep the job's folder of uncommitted checkpoints -> GenerationPersisted
+  JobKey job;
+  base::Generation generation;
+  std::uint32_t owner_uid = 0;
+};
+struct StartWrite {  // -> WriteFinished
+  JobKey job;
+  CheckpointId id;
+  base::Rank rank;
+  std::int32_t world_size = 1;
+  std::vector<SealedFile> files;
+  std::shared_ptr<const std::string> records;
+};
+struct RankContribution {
+  base::Rank rank;
+  std::string layout_fingerprint;
+  std::map<std::string, double> metrics;
+  std::optional<base::Step> parent_step;
+  std::vector<InspectedFile> files;
+};
+struct PublishManifest {  // -> ManifestFinished
+  JobKey job;
+  CheckpointId id;
+  std::int32_t world_size = 1;
+  std::string reason;
+  std::vector<RankContribution> ranks;
+  bool memory_only = false;  // only assemble it: the files could not be written, but the memory can be restored from
+};
+struct DiscardFiles {  // -> DiscardFinished
+  JobKey job;
+  CheckpointId id;
+};
+struct DeleteCheckpoint {  // -> RemoveFinished
+  JobKey job;
+  CheckpointId id;
+};
+struct PersistPin {  // -> PinFinished
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  bool pinned = false;
+};
+struct MemoryFile {
+  std::string name;
+  base::Rank rank;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+  std::shared_ptr<const std::string> records;  // set: the content itself, which lies outside the staging memory
+};
+struct OpenFromMemory {  // the daemon replies with descriptors
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  std::string manifest;
+  std::vector<MemoryFile> files;
+};
+struct OpenFromDisk {  // the daemon replies with descriptors
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  std::vector<std::string> files;
+};
+struct RebuildIndex {  // -> ReindexFinished
+  RequestRef ref;
+};
+struct Exit {};  // everything is drained: leave with status 0
+
+struct Action {
+  std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,
+               DeleteCheckpoint, PersistPin, OpenFromMemory, OpenFromDisk, RebuildIndex, Exit>
+      what;
+  std::string reason;  // one line for the log; empty: not worth one
+};
+
+}  // namespace belay::checkpoint::commit

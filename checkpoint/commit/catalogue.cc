@@ -1,0 +1,239 @@
+// What is committed or in memory: listing, restoring, pinning, removing, retention.
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/commit/core.h"
+#include "checkpoint/commit/retention.h"
+
+namespace belay::checkpoint::commit {
+
+using base::Code;
+using base::Error;
+
+namespace {
+
+Error NoSuchJob(const JobKey& key) { return Error{Code::kNotFound, base::Str("no job ", key), nullptr}; }
+Error NoSuchCheckpoint(const JobKey& key, base::Step step) {
+  return Error{Code::kNotFound, base::Str("job ", key, " has no checkpoint of step ", step), nullptr};
+}
+
+}  // namespace
+
+bool Core::Removing(const Job& job) {
+  return std::any_of(job.committed.begin(), job.committed.end(), [](const auto& entry) { return entry.second.removing; });
+}
+
+bool Core::InMemory(const Job& job, CheckpointId id) const {
+  if (!job.memory || job.memory->id != id) return false;
+  for (std::int32_t rank = 0; rank < job.memory->world_size; ++rank) {
+    const auto slot = job.staging.find(base::Rank(rank));
+    if (slot == job.staging.end() || slot->second.holds != id) return false;
+  }
+  return true;
+}
+
+bool Core::InUse(const JobKey& key, CheckpointId id) const {
+  return std::any_of(state_.connections.begin(), state_.connections.end(),
+                     [&](const auto& entry) { return entry.second.reading.contains({key, id}); });
+}
+
+// The restores of a process end when it begins to save: every connection of it counts.
+void Core::StopReadingIn(std::int32_t pid) {
+  for (auto& [id, connection] : state_.connections) {
+    if (connection.pid == pid) connection.reading.clear();
+  }
+}
+
+std::vector<RestorePoint> Core::PointsOf(const Job& job) const {
+  std::vector<RestorePoint> points;
+  for (const auto& [id, committed] : job.committed) {
+    if (!committed.removing) points.push_back({id, InMemory(job, id), committed.info.world_size});
+  }
+  if (job.memory && !job.committed.contains(job.memory->id) && InMemory(job, job.memory->id)) {
+    points.push_back({job.memory->id, true, job.memory->world_size});
+  }
+  std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) { return a.id > b.id; });
+  return points;
+}
+
+void Core::Handle(const RequestRef& ref, const RestorePoints& request) {
+  if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
+  const Job* job = FindJob(request.job);
+  Answer(ref, job == nullptr ? std::vector<RestorePoint>{} : PointsOf(*job));
+}
+
+std::optional<CheckpointId> Core::Resolve(const Job& job, base::Step step, base::Generation generation) const {
+  std::optional<CheckpointId> found;
+  for (const RestorePoint& point : PointsOf(job)) {  // newest first
+    if (point.id.step != step) continue;
+    if (generation.value() != 0 && point.id.generation != generation) continue;
+    if (!found) found = point.id;
+  }
+  return found;
+}
+
+void Core::Handle(const RequestRef& ref, const OpenCheckpoint& request) {
+  Job* job = FindJob(request.job);
+  if (job == nullptr) return Answer(ref, NoSuchJob(request.job));
+  if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
+  if (request.files.size() > base::kDescriptorsMax) {
+    return Answer(ref, Error{Code::kLimitExceeded,
+                             base::Str("at most ", base::kDescriptorsMax, " files are opened at once"), nullptr});
+  }
+  const auto id = Resolve(*job, request.step, request.generation);
+  if (!id) return Answer(ref, NoSuchCheckpoint(request.job, request.step));
+  if (request.from_memory && !InMemory(*job, *id)) {
+    return Answer(ref, Error{Code::kNotFound, base::Str("checkpoint ", *id, " is not in memory any more"), nullptr});
+  }
+  if (!request.from_memory && !job->committed.contains(*id)) {
+    return Answer(ref, Error{Code::kNotFound, base::Str("checkpoint ", *id, " is in memory only"), nullptr});
+  }
+  state_.connections.at(ref.connection).reading.insert({request.job, *id});
+  if (request.from_memory) return OpenMemory(ref, request.job, *job, *id, request.files);
+  Do(OpenFromDisk{ref, request.job, *id, request.files});
+}
+
+void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
+                      const std::vector<std::string>& names) {
+  std::map<std::string, MemoryFile> all;
+  for (const auto& [rank, slot] : job.staging) {
+    if (slot.holds != id) continue;
+    for (const SealedFile& file : slot.files) all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr};
+    const std::string name = RecordsFileName(rank);
+    all[name] = MemoryFile{name, rank, 0, slot.records->size(), slot.records};
+  }
+  OpenFromMemory open{ref, key, id, job.memory->manifest, {}};
+  for (const std::string& name : names) {
+    const auto file = all.find(name);
+    if (file == all.end()) {
+      return Answer(ref, Error{Code::kNotFound, base::Str("checkpoint ", id, " has no file '", name.substr(0, 200), "'"),
+                               nullptr});
+    }
+    open.files.push_back(file->second);
+  }
+  Do(std::move(open));
+}
+
+void Core::Handle(const RequestRef& ref, const ListCheckpoints& request) {
+  std::vector<CheckpointInfo> list;
+  for (const auto& [key, job] : state_.jobs) {
+    if (!request.project.empty() && key.project != request.project) continue;
+    if (!request.job.empty() && key.job != request.job) continue;
+    if (!CheckOwner(ref.connection, key)) continue;
+    for (const auto& [id, committed] : job.committed) {
+      if (!committed.removing) list.push_back({key, id, committed.info, InMemory(job, id)});
+    }
+  }
+  Answer(ref, std::move(list));
+}
+
+void Core::Handle(const RequestRef& ref, const PinCheckpoint& request) {
+  Job* job = FindJob(request.job);
+  if (job == nullptr) return Answer(ref, NoSuchJob(request.job));
+  if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
+  const auto id = Resolve(*job, request.step, request.generation);
+  if (!id || !job->committed.contains(*id)) return Answer(ref, NoSuchCheckpoint(request.job, request.step));
+  if (request.pinned) job->committed.at(*id).info.pinned = true;  // from now on, lest retention overtake the file
+  Do(PersistPin{ref, request.job, *id, request.pinned});
+}
+
+void Core::Handle(const PinFinished& event) {
+  if (Job* job = FindJob(event.job); job != nullptr) {
+    const auto found = job->committed.find(event.id);
+    if (found != job->committed.end()) found->second.info.pinned = event.error ? !event.pinned : event.pinned;
+  }
+  if (event.error) return Answer(event.ref, *event.error);
+  Answer(event.ref, Done{}, base::Str(event.pinned ? "pinned " : "unpinned ", event.id, " of job ", event.job));
+}
+
+void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
+  Job* job = FindJob(request.job);
+  if (job == nullptr) return Answer(ref, NoSuchJob(request.job));
+  if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
+  const auto id = Resolve(*job, request.step, request.generation);
+  if (!id || !job->committed.contains(*id)) return Answer(ref, NoSuchCheckpoint(request.job, request.step));
+  Committed& committed = job->committed.at(*id);
+  if (!request.force) {
+    std::string why;
+    if (committed.info.pinned) why = "it is pinned";
+    if (InUse(request.job, *id)) why = "a restore has it open";
+    const std::vector<RestorePoint> points = PointsOf(*job);
+    if (points.front().id == *id) why = "it is the newest of its job";
+    if (!why.empty()) {
+      return Answer(ref, Error{Code::kInvalidArgument, base::Str("checkpoint ", *id, " of job ", request.job,
+                                                                 " is not removed: ", why, " (--force does it)"),
+                               nullptr});
+    }
+  }
+  committed.removing = true;
+  if (job->memory && job->memory->id == *id) job->memory.reset();
+  job->remove_waiters[*id].push_back(ref);
+  Do(DeleteCheckpoint{request.job, *id}, base::Str("removing ", *id, " of job ", request.job, ": asked to"));
+}
+
+std::size_t Core::ApplyRetention(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  if (!job.has_retention) return 0;
+  std::vector<RetentionCandidate> candidates;
+  for (const auto& [id, committed] : job.committed) {
+    if (!committed.removing) candidates.push_back({id, committed.info.pinned, InUse(key, id), committed.info.metrics});
+  }
+  const std::vector<CheckpointId> deletions = ChooseDeletions(candidates, job.retention);
+  for (const CheckpointId& id : deletions) {
+    job.committed.at(id).removing = true;
+    Do(DeleteCheckpoint{key, id}, base::Str("removing ", id, " of job ", key, ": newer checkpoints replace it"));
+  }
+  return deletions.size();
+}
+
+void Core::Handle(const RemoveFinished& event) {
+  Job& job = state_.jobs.at(event.job);
+  if (event.error) {
+    const auto found = job.committed.find(event.id);
+    if (found != job.committed.end()) found->second.removing = false;
+  } else {
+    job.committed.erase(event.id);
+  }
+  for (const RequestRef& ref : std::exchange(job.remove_waiters[event.id], {})) {
+    if (event.error) Answer(ref, *event.error); else Answer(ref, Done{});
+  }
+  job.remove_waiters.erase(event.id);
+  if (Removing(job)) return;
+  ContinueBeginning(event.job);
+  for (const HeldBegin& held : std::exchange(job.held_begins, {})) {
+    Handle(held.ref, held.request, event.disk_available_bytes, true);
+  }
+}
+
+void Core::Handle(const RequestRef& ref, const Reindex& /*request*/) {
+  const std::uint32_t uid = state_.connections.at(ref.connection).uid;
+  if (uid != 0 && uid != config_.daemon_uid) {
+    return Answer(ref, Error{Code::kPermissionDenied, "only root and the daemon's own user may rebuild the index", nullptr});
+  }
+  Do(RebuildIndex{ref}, "rebuilding the index from the files");
+}
+
+// The files' word replaces ours, but for what began since: deletions under way.
+void Core::Handle(const ReindexFinished& event) {
+  if (event.error) return Answer(event.ref, *event.error, event.error->Text());
+  ReindexReport report{0, event.problems};
+  for (auto& [key, job] : state_.jobs) {
+    if (!event.catalogue.contains(key)) job.committed.clear();
+  }
+  for (const auto& [key, found] : event.catalogue) {
+    const bool is_new = !state_.jobs.contains(key);
+    Job& job = state_.jobs[key];
+    if (is_new) job.owner_uid = found.owner_uid;
+    job.generation = std::max(job.generation, found.generation);
+    std::map<CheckpointId, Committed> committed;
+    for (const auto& [id, info] : found.checkpoints) {
+      const auto old = job.committed.find(id);
+      committed[id] = Committed{info, old != job.committed.end() && old->second.removing};
+    }
+    job.committed = std::move(committed);
+    report.checkpoints += job.committed.size();
+  }
+  Answer(event.ref, std::move(report), "the index is rebuilt");
+}
+
+}  // namespace belay::checkpoint::commit

@@ -1,0 +1,134 @@
+// The commit protocol's core: a pure state machine. `Step(event, now)` answers with actions and why; it does no I/O, reads no
+// clock, starts no thread, so a simulation can run it from a seed.
+//
+// A snapshot's life (checkpoint/README.md has the picture):
+//
+//   BeginSnapshot of the first rank -> FILLING -> each rank: SealSnapshot -> StartWrite -> PREPARED
+//     -> all ranks PREPARED -> PublishManifest -> COMMITTED -> retention
+//   any failure -> wait for running writes -> keep what is whole in memory -> DiscardFiles -> FAILED
+//
+// Invariants:
+//   - one snapshot at most is under way a job, and only the job's newest generation can commit;
+//   - all ranks get the same answer to BeginSnapshot of one step;
+//   - PublishManifest is asked for only when every rank of the world is PREPARED;
+//   - a checkpoint is never deleted while it is the newest, pinned or open in a restore (unless a person forces it);
+//   - every request is answered exactly once, unless its connection closes first.
+//
+// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/commit/actions.h"
+#include "checkpoint/commit/admission.h"
+#include "checkpoint/commit/events.h"
+#include "checkpoint/commit/state.h"
+#include "runtime/base/clock.h"
+
+namespace belay::checkpoint::commit {
+
+struct CoreConfig {
+  std::uint32_t daemon_uid = 0;
+  bool is_private = false;               // exits when nobody is connected any more
+  base::Duration linger = std::chrono::seconds(2);
+  base::Duration first_connection_wait = std::chrono::seconds(60);  // private: exits if nobody ever connects
+  std::uint64_t memory_budget_bytes = 0;
+  std::uint64_t disk_reserve_bytes = 64U << 20;
+};
+
+class Core {
+ public:
+  Core(CoreConfig config, Catalogue catalogue, base::SteadyTime now);
+
+  std::vector<Action> Step(const Event& event, base::SteadyTime now);
+  // When a Tick is due at the latest; none: not before another event.
+  std::optional<base::SteadyTime> NextDeadline() const;
+
+  const State& state() const { return state_; }
+
+ private:
+  // core.cc
+  void Handle(const ConnectionOpened& event);
+  void Handle(const ConnectionClosed& event);
+  void Handle(const RequestArrived& event);
+  void Handle(const StopSignal& event);
+  void Handle(const Tick& event);
+  void Handle(const RequestRef& ref, const DaemonStatus& request);
+  void Handle(const RequestRef& ref, const DaemonStop& request);
+  void AnswerDueWaiters();
+  void ExitIfDrained();
+  bool Draining() const;
+  void StopGently();
+
+  // runs.cc
+  void Handle(const RequestRef& ref, const BeginRun& request);
+  void Handle(const RequestRef& ref, const EndRun& request);
+  void Handle(const RequestRef& ref, const Attach& request);
+  void Handle(const StagingAllocated& event);
+  void Handle(const GenerationPersisted& event);
+  base::Status CheckBeginRun(const RequestRef& ref, const BeginRun& request) const;
+  base::Status CheckAttach(const RequestRef& ref, const Attach& request) const;
+  base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes);
+  void ContinueBeginning(const JobKey& key);
+  void DetachConnection(ConnectionId connection, const std::string& why);
+  void FreeStagingOf(const JobKey& key, const std::string& why);
+  void FreeStagingIfIdle(const JobKey& key);
+  void FreeStagingOfFormerWorld(const JobKey& key);
+  std::uint64_t StagingBytesHeld() const;
+
+  // snapshots.cc
+  void Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint64_t disk_available_bytes, bool last_try);
+  void Handle(const RequestRef& ref, const SealSnapshot& request);
+  void Handle(const RequestRef& ref, const AbandonSnapshot& request);
+  void Handle(const RequestRef& ref, const WaitSnapshot& request);
+  void Handle(const WriteFinished& event);
+  void Handle(const ManifestFinished& event);
+  void Handle(const DiscardFinished& event);
+  base::Result<Attachment> AttachmentOf(ConnectionId connection) const;
+  base::Status CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const;
+  void JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank);
+  void RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank, base::Step step, base::Error error);
+  void FailSnapshot(const JobKey& key, base::Error error);
+  void Advance(const JobKey& key);
+  void AskForManifest(const JobKey& key, bool memory_only);
+  void EndSnapshot(const JobKey& key, SnapshotState state);
+  SnapshotOutcome OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const;
+  DiskDemand DemandOf(const JobKey& key, std::uint64_t available_bytes) const;
+
+  // catalogue.cc
+  void Handle(const RequestRef& ref, const RestorePoints& request);
+  void Handle(const RequestRef& ref, const OpenCheckpoint& request);
+  void Handle(const RequestRef& ref, const ListCheckpoints& request);
+  void Handle(const RequestRef& ref, const PinCheckpoint& request);
+  void Handle(const RequestRef& ref, const RemoveCheckpoint& request);
+  void Handle(const RequestRef& ref, const Reindex& request);
+  void Handle(const RemoveFinished& event);
+  void Handle(const PinFinished& event);
+  void Handle(const ReindexFinished& event);
+  // Starts deleting what the job's policy lets go; how many deletions began.
+  std::size_t ApplyRetention(const JobKey& key);
+  static bool Removing(const Job& job);
+  bool InMemory(const Job& job, CheckpointId id) const;
+  bool InUse(const JobKey& key, CheckpointId id) const;
+  std::vector<RestorePoint> PointsOf(const Job& job) const;
+  std::optional<CheckpointId> Resolve(const Job& job, base::Step step, base::Generation generation) const;
+  void OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
+                  const std::vector<std::string>& names);
+  void StopReadingIn(std::int32_t pid);
+
+  // shared
+  base::Status CheckOwner(ConnectionId connection, const JobKey& key) const;
+  Job* FindJob(const JobKey& key);
+  void Answer(const RequestRef& ref, ReplyBody body, std::string reason = {});
+  void Do(decltype(Action::what) what, std::string reason = {});
+
+  CoreConfig config_;
+  State state_;
+  base::SteadyTime now_{};
+  std::vector<Action> actions_;
+};
+
+}  // namespace belay::checkpoint::commit

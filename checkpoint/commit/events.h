@@ -1,0 +1,162 @@
+// What can happen to the core: a client's request, a connection's beginning or end, the end of work that an action began.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "checkpoint/commit/types.h"
+
+namespace belay::checkpoint::commit {
+
+// --- requests; meanings in checkpoint/protocol/PROTOCOL.md ---
+struct BeginRun {
+  JobKey job;
+  std::int32_t world_size = 1;
+  std::string host;
+  std::int32_t pid = 0;
+  base::Generation continues;
+};
+struct EndRun {
+  JobKey job;
+  base::Generation generation;
+  std::string outcome;
+};
+struct Attach {
+  JobKey job;
+  base::Generation generation;
+  base::Rank rank;
+  std::int32_t world_size = 1;
+  std::uint64_t staging_bytes = 0;
+  std::string layout_fingerprint;
+  Retention retention;
+};
+struct BeginSnapshot {
+  base::Step step;
+  std::string reason;
+};
+struct SealSnapshot {
+  base::Step step;
+  std::vector<SealedFile> files;
+  std::string records;
+  std::map<std::string, double> metrics;
+  std::optional<base::Step> parent_step;
+};
+struct AbandonSnapshot {
+  base::Step step;
+  std::string why;
+};
+struct WaitSnapshot {
+  base::Step step;
+  std::uint32_t deadline_ms = 0;
+};
+struct RestorePoints {
+  JobKey job;
+};
+struct OpenCheckpoint {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;  // 0: the newest of that step
+  bool from_memory = false;
+  std::vector<std::string> files;
+};
+struct ListCheckpoints {
+  std::string project, job;  // empty: all
+};
+struct PinCheckpoint {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;
+  bool pinned = false;
+};
+struct RemoveCheckpoint {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;
+  bool force = false;
+};
+struct DaemonStatus {};
+struct DaemonStop {
+  bool force = false;
+};
+struct Reindex {};
+
+using Request = std::variant<BeginRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot,
+                             RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint,
+                             DaemonStatus, DaemonStop, Reindex>;
+
+// --- events ---
+struct ConnectionOpened {
+  ConnectionId connection = 0;
+  std::uint32_t uid = 0;
+  std::int32_t pid = 0;
+};
+struct ConnectionClosed {
+  ConnectionId connection = 0;
+};
+struct RequestArrived {
+  RequestRef ref;
+  Request request;
+  std::uint64_t disk_available_bytes = 0;  // now; used by BeginSnapshot
+};
+struct StagingAllocated {
+  RequestRef ref;
+  JobKey job;
+  base::Rank rank;
+  std::optional<base::Error> error;
+};
+struct GenerationPersisted {
+  JobKey job;
+  base::Generation generation;
+  std::optional<base::Error> error;
+};
+struct WriteFinished {
+  JobKey job;
+  CheckpointId id;
+  base::Rank rank;
+  std::optional<base::Error> error;
+  std::vector<InspectedFile> files;  // filled when the headers were good, even if the disk then failed
+  double seconds = 0;
+};
+struct ManifestFinished {
+  JobKey job;
+  CheckpointId id;
+  std::optional<base::Error> error;
+  std::string manifest;  // its JSON, if it could be assembled, even if it could not be stored
+  CommittedInfo info;
+};
+struct DiscardFinished {  // the files of a failed snapshot are gone (or could not be removed: logged, swept later)
+  JobKey job;
+  CheckpointId id;
+};
+struct RemoveFinished {
+  JobKey job;
+  CheckpointId id;
+  std::optional<base::Error> error;
+  std::uint64_t disk_available_bytes = 0;
+};
+struct PinFinished {
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  bool pinned = false;
+  std::optional<base::Error> error;
+};
+struct ReindexFinished {
+  RequestRef ref;
+  std::optional<base::Error> error;
+  Catalogue catalogue;
+  std::vector<std::string> problems;
+};
+struct StopSignal {};  // SIGTERM: drain and leave
+struct Tick {};        // time has passed: a deadline may be due
+
+using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
+                           WriteFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
+                           ReindexFinished, StopSignal, Tick>;
+
+}  // namespace belay::checkpoint::commit

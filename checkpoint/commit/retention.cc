@@ -1,0 +1,53 @@
+#include "checkpoint/commit/retention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace belay::checkpoint::commit {
+
+namespace {
+
+void KeepBest(const std::vector<const RetentionCandidate*>& newest_first, const Retention& policy,
+              std::set<CheckpointId>& kept) {
+  struct Scored {
+    double value;
+    CheckpointId id;
+  };
+  std::vector<Scored> scored;
+  for (const RetentionCandidate* candidate : newest_first) {
+    const auto metric = candidate->metrics.find(policy.metric);
+    if (metric != candidate->metrics.end() && std::isfinite(metric->second)) {
+      scored.push_back({policy.larger_is_better ? -metric->second : metric->second, candidate->id});
+    }
+  }
+  std::stable_sort(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) { return a.value < b.value; });
+  for (std::size_t i = 0; i < scored.size() && i < policy.keep_best; ++i) kept.insert(scored[i].id);
+}
+
+}  // namespace
+
+std::vector<CheckpointId> ChooseDeletions(const std::vector<RetentionCandidate>& candidates, const Retention& policy) {
+  std::vector<const RetentionCandidate*> newest_first;
+  for (const RetentionCandidate& candidate : candidates) newest_first.push_back(&candidate);
+  std::sort(newest_first.begin(), newest_first.end(),
+            [](const RetentionCandidate* a, const RetentionCandidate* b) { return a->id > b->id; });
+
+  std::set<CheckpointId> kept;
+  const std::size_t keep_last = std::max<std::size_t>(1, policy.keep_last);
+  for (std::size_t i = 0; i < newest_first.size(); ++i) {
+    const RetentionCandidate& candidate = *newest_first[i];
+    const bool by_step = policy.keep_every != 0 && candidate.id.step.value() % policy.keep_every == 0;
+    if (i < keep_last || candidate.pinned || candidate.in_use || by_step) kept.insert(candidate.id);
+  }
+  if (policy.keep_best != 0) KeepBest(newest_first, policy, kept);
+
+  std::vector<CheckpointId> deletions;
+  for (const RetentionCandidate& candidate : candidates) {
+    if (!kept.contains(candidate.id)) deletions.push_back(candidate.id);
+  }
+  std::sort(deletions.begin(), deletions.end());
+  return deletions;
+}
+
+}  // namespace belay::checkpoint::commit

@@ -1,0 +1,26 @@
+// Which committed checkpoints may go. Pure.
+//
+// Kept always: the newest, pinned ones, those somebody is restoring from. Kept by policy: the newest `keep_last`, every step
+// divisible by `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever after a newer one committed,
+// because this is asked after a commit and the newest is never in the answer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "checkpoint/commit/types.h"
+
+namespace belay::checkpoint::commit {
+
+struct RetentionCandidate {
+  CheckpointId id;
+  bool pinned = false;
+  bool in_use = false;  // a restore has it open
+  std::map<std::string, double> metrics;
+};
+
+// In ascending order. Metrics that are missing or not finite never count as best; ties go to the newer.
+std::vector<CheckpointId> ChooseDeletions(const std::vector<RetentionCandidate>& candidates, const Retention& policy);
+
+}  // namespace belay::checkpoint::commit

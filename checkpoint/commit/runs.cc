@@ -1,0 +1,296 @@
+// Runs of a job: generations, the launcher that holds the job, the ranks attached, their staging memory.
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/commit/core.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint::commit {
+
+using base::Code;
+using base::Error;
+
+namespace {
+
+base::Status CheckKey(const JobKey& key) {
+  BELAY_TRY(ValidateName("project", key.project));
+  return ValidateName("job", key.job);
+}
+
+Error Stopping() { return Error{Code::kUnavailable, "belayd is stopping", nullptr}; }
+
+}  // namespace
+
+base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request) const {
+  if (state_.stopping) return tl::unexpected<Error>(Stopping());
+  BELAY_TRY(CheckKey(request.job));
+  if (request.world_size < 1 || request.world_size > kWorldSizeMax) {
+    return base::Fail(Code::kLimitExceeded, "a world of ", request.world_size, " ranks: 1 to ", kWorldSizeMax,
+                      " are possible");
+  }
+  if (request.host.size() > kTextBytesMax) return base::Fail(Code::kLimitExceeded, "the host's name is too long");
+  BELAY_TRY(CheckOwner(ref.connection, request.job));
+  const auto found = state_.jobs.find(request.job);
+  if (found == state_.jobs.end()) return {};
+  const Job& job = found->second;
+  if (job.beginning) {
+    return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is just beginning (launcher pid ",
+                      job.beginning->launcher.pid, ")");
+  }
+  if (request.continues.value() != 0 && request.continues < job.generation) {
+    return base::Fail(Code::kStaleGeneration, "job ", request.job, " is at generation ", job.generation,
+                      ": a newer run has begun since generation ", request.continues);
+  }
+  if (job.launcher && job.launcher->connection != ref.connection &&
+      !(request.continues == job.generation && job.launcher->pid == request.pid)) {
+    return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is alive (launcher pid ",
+                      job.launcher->pid, " on ", job.launcher->host, "); stop it first (belay stop), or choose "
+                      "another --job");
+  }
+  return {};
+}
+
+void Core::Handle(const RequestRef& ref, const BeginRun& request) {
+  if (auto allowed = CheckBeginRun(ref, request); !allowed) return Answer(ref, allowed.error());
+  const bool is_new = !state_.jobs.contains(request.job);
+  Job& job = state_.jobs[request.job];
+  if (is_new) job.owner_uid = state_.connections.at(ref.connection).uid;
+  job.last_used = now_;
+  job.free_when_idle = false;
+  job.launcher.reset();
+  const std::uint64_t base = std::max(job.generation.value(), request.continues.value());
+  job.beginning = Beginning{ref,
+                            Launcher{ref.connection, request.pid, request.host},
+                            request.world_size,
+                            base::Generation(base + 1),
+                            false,
+                            false};
+  job.attached.clear();  // whoever comes again must know the new generation
+  for (HeldBegin& held : std::exchange(job.held_begins, {})) {
+    Answer(held.ref, Error{Code::kStaleGeneration, "a newer run of this job has begun", nullptr});
+  }
+  if (job.snapshot && !job.snapshot->SealedByAll()) {
+    FailSnapshot(request.job, Error{Code::kCancelled, "a new run began before every rank had sealed it", nullptr});
+  }
+  ContinueBeginning(request.job);
+}
+
+void Core::ContinueBeginning(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  if (!job.beginning || job.beginning->persisting || job.snapshot) return;
+  if (Removing(job)) return;  // the sweep that comes with the new generation must not meet a deletion
+  job.beginning->persisting = true;
+  Do(PersistGeneration{key, job.beginning->generation, job.owner_uid});
+}
+
+void Core::Handle(const GenerationPersisted& event) {
+  Job& job = state_.jobs.at(event.job);
+  const Beginning beginning = *std::exchange(job.beginning, std::nullopt);
+  if (event.error) {
+    return Answer(beginning.ref, *event.error, base::Str("job ", event.job, " cannot begin generation ",
+                                                         event.generation, ": ", event.error->Text()));
+  }
+  job.generation = event.generation;
+  job.world_size = beginning.world_size;
+  job.refusal.reset();
+  if (beginning.abandoned) return;
+  job.launcher = beginning.launcher;
+  RunGrant grant{event.generation, std::nullopt};
+  const std::vector<RestorePoint> points = PointsOf(job);
+  if (!points.empty()) grant.newest_step = points.front().id.step;
+  Answer(beginning.ref, grant,
+         base::Str("job ", event.job, " began generation ", event.generation, " with ", job.world_size, " ranks"));
+}
+
+void Core::Handle(const RequestRef& ref, const EndRun& request) {
+  Job* job = FindJob(request.job);
+  if (job == nullptr) return Answer(ref, Error{Code::kNotFound, base::Str("no job ", request.job), nullptr});
+  if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
+  if (request.generation != job->generation || job->beginning) {
+    return Answer(ref, Error{Code::kStaleGeneration,
+                             base::Str("job ", request.job, " is at generation ", job->generation, ", not ",
+                                       request.generation),
+                             nullptr});
+  }
+  job->launcher.reset();
+  if (job->snapshot && !job->snapshot->SealedByAll()) {
+    FailSnapshot(request.job, Error{Code::kCancelled, "the run ended before every rank had sealed it", nullptr});
+  }
+  // A run that is done will not come back for its memory. Another may resume from it within the moment.
+  job->free_when_idle = request.outcome == "done";
+  Answer(ref, Done{}, base::Str("job ", request.job, " generation ", request.generation, " ended: ",
+                                request.outcome.substr(0, kTextBytesMax)));
+  FreeStagingIfIdle(request.job);
+}
+
+base::Status Core::CheckAttach(const RequestRef& ref, const Attach& request) const {
+  if (state_.stopping) return tl::unexpected<Error>(Stopping());
+  BELAY_TRY(CheckKey(request.job));
+  const auto found = state_.jobs.find(request.job);
+  if (found == state_.jobs.end()) return base::Fail(Code::kNotFound, "no run of job ", request.job, " has begun");
+  BELAY_TRY(CheckOwner(ref.connection, request.job));
+  const Job& job = found->second;
+  if (request.generation < job.generation || job.beginning) {
+    return base::Fail(Code::kStaleGeneration, "job ", request.job, " is at generation ", job.generation,
+                      ": a newer run has begun since generation ", request.generation);
+  }
+  if (request.generation > job.generation) {
+    return base::Fail(Code::kInvalidArgument, "job ", request.job, " is at generation ", job.generation,
+                      "; generation ", request.generation, " has never begun");
+  }
+  if (request.world_size < 1 || request.world_size > kWorldSizeMax ||
+      (job.world_size != 0 && request.world_size != job.world_size)) {
+    return base::Fail(Code::kInvalidArgument, "rank ", request.rank, " believes in a world of ", request.world_size,
+                      " ranks; the run began with ", job.world_size);
+  }
+  if (request.rank.value() < 0 || request.rank.value() >= request.world_size) {
+    return base::Fail(Code::kInvalidArgument, "no rank ", request.rank, " in a world of ", request.world_size);
+  }
+  if (request.staging_bytes == 0) return base::Fail(Code::kInvalidArgument, "no staging memory was asked for");
+  if (request.staging_bytes > (std::uint64_t{1} << 46)) {
+    return base::Fail(Code::kLimitExceeded, "staging memory of ", request.staging_bytes, " bytes is over the limit");
+  }
+  const auto& own = state_.connections.at(ref.connection).attachment;
+  if (own && own->generation == request.generation && (own->job != request.job || own->rank != request.rank)) {
+    return base::Fail(Code::kInvalidArgument, "this connection is rank ", own->rank, " of job ", own->job, " already");
+  }
+  return {};
+}
+
+std::uint64_t Core::StagingBytesHeld() const {
+  std::uint64_t bytes = 0;
+  for (const auto& [key, job] : state_.jobs) {
+    for (const auto& [rank, slot] : job.staging) bytes += slot.bytes;
+  }
+  return bytes;
+}
+
+// Frees, if needed, staging memory that no live run uses, longest unused first.
+base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes) {
+  const auto demand = [&] {
+    const auto& own = state_.jobs.at(key).staging;
+    const auto slot = own.find(rank);
+    const std::uint64_t replaced = slot == own.end() ? 0 : slot->second.bytes;
+    return MemoryDemand{bytes, StagingBytesHeld() - replaced, config_.memory_budget_bytes};
+  };
+  while (true) {
+    base::Status admitted = AdmitStaging(demand());
+    if (admitted) return {};
+    const JobKey* idle = nullptr;
+    for (const auto& [other, job] : state_.jobs) {
+      if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() ||
+          job.snapshot) {
+        continue;
+      }
+      if (idle == nullptr || job.last_used < state_.jobs.at(*idle).last_used) idle = &other;
+    }
+    if (idle == nullptr) return admitted;
+    FreeStagingOf(JobKey(*idle), base::Str("job ", key, " needs the memory"));
+  }
+}
+
+void Core::Handle(const RequestRef& ref, const Attach& request) {
+  if (auto allowed = CheckAttach(ref, request); !allowed) return Answer(ref, allowed.error());
+  Job& job = state_.jobs.at(request.job);
+  // Large ones in whole huge pages, so that the daemon can take those where the machine grants them.
+  const std::uint64_t bytes =
+      base::AlignUp(request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
+
+  if (!job.memory || !InMemory(job, job.memory->id)) FreeStagingOfFormerWorld(request.job);
+  const auto found = job.staging.find(request.rank);
+  const bool fits = found != job.staging.end() && found->second.bytes == bytes;
+  if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
+    return Answer(ref, Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
+  }
+  if (!fits) {
+    if (auto room = MakeRoomForStaging(request.job, request.rank, bytes); !room) return Answer(ref, room.error());
+  }
+
+  if (const auto holder = job.attached.find(request.rank);
+      holder != job.attached.end() && holder->second != ref.connection) {
+    DetachConnection(holder->second, base::Str("rank ", request.rank, " attached again"));
+  }
+  job.world_size = request.world_size;
+  job.retention = request.retention;
+  job.has_retention = true;
+  job.last_used = now_;
+  job.attached[request.rank] = ref.connection;
+  state_.connections.at(ref.connection).attachment =
+      Attachment{request.job, request.generation, request.rank, request.layout_fingerprint};
+
+  if (fits) return Answer(ref, Attached{request.job, request.rank, bytes, true});
+  if (found != job.staging.end()) {
+    Do(FreeStaging{request.job, request.rank}, base::Str("rank ", request.rank, " of job ", request.job,
+                                                         " needs staging memory of another size"));
+    job.staging.erase(found);
+    job.memory.reset();
+  }
+  job.staging[request.rank] = StagingSlot{bytes, false, std::nullopt, {}, nullptr};
+  Do(AllocateStaging{ref, request.job, request.rank, bytes},
+     base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(bytes), " of staging memory"));
+}
+
+void Core::Handle(const StagingAllocated& event) {
+  Job& job = state_.jobs.at(event.job);
+  const auto slot = job.staging.find(event.rank);
+  if (slot == job.staging.end()) return;
+  if (event.error) {
+    job.staging.erase(slot);
+    DetachConnection(event.ref.connection, "no staging memory");
+    return Answer(event.ref, *event.error, event.error->Text());
+  }
+  slot->second.allocated = true;
+  Answer(event.ref, Attached{event.job, event.rank, slot->second.bytes, false});
+}
+
+void Core::DetachConnection(ConnectionId connection, const std::string& why) {
+  const auto peer = state_.connections.find(connection);
+  if (peer == state_.connections.end() || !peer->second.attachment) return;
+  const Attachment attachment = *std::exchange(peer->second.attachment, std::nullopt);
+  Job& job = state_.jobs.at(attachment.job);
+  const auto holder = job.attached.find(attachment.rank);
+  if (holder == job.attached.end() || holder->second != connection) return;  // somebody newer holds the rank
+  job.attached.erase(holder);
+  job.last_used = now_;
+  if (job.snapshot && !job.snapshot->failure) {
+    const auto part = job.snapshot->parts.find(attachment.rank);
+    if (part != job.snapshot->parts.end() && part->second.phase == PartPhase::kFilling) {
+      FailSnapshot(attachment.job, Error{Code::kCancelled, base::Str("rank ", attachment.rank,
+                                                                     " left while it copied: ", why),
+                                         nullptr});
+    } else if (job.attached.empty() && !job.snapshot->SealedByAll()) {
+      FailSnapshot(attachment.job, Error{Code::kCancelled, "every rank left before all had sealed it", nullptr});
+    }
+  }
+  FreeStagingIfIdle(attachment.job);
+}
+
+// Ranks of a former, larger world leave memory that this run does not use.
+void Core::FreeStagingOfFormerWorld(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  if (job.world_size == 0 || job.snapshot) return;
+  for (auto slot = job.staging.begin(); slot != job.staging.end();) {
+    if (slot->first.value() < job.world_size) {
+      ++slot;
+      continue;
+    }
+    Do(FreeStaging{key, slot->first});
+    slot = job.staging.erase(slot);
+  }
+}
+
+void Core::FreeStagingIfIdle(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  if (!job.free_when_idle || !job.attached.empty() || job.snapshot || job.staging.empty()) return;
+  FreeStagingOf(key, "its run is done");
+}
+
+void Core::FreeStagingOf(const JobKey& key, const std::string& why) {
+  Job& job = state_.jobs.at(key);
+  std::string reason = base::Str("the staging memory of job ", key, " is freed: ", why);
+  for (const auto& [rank, slot] : job.staging) Do(FreeStaging{key, rank}, std::exchange(reason, {}));
+  job.staging.clear();
+  job.memory.reset();
+}
+
+}  // namespace belay::checkpoint::commit

@@ -1,0 +1,375 @@
+// A snapshot's way from the first BeginSnapshot to its commit or failure.
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "checkpoint/commit/core.h"
+#include "runtime/base/check.h"
+
+namespace belay::checkpoint::commit {
+
+using base::Code;
+using base::Error;
+
+namespace {
+
+constexpr std::size_t kOutcomesKept = 16;
+constexpr std::string_view kFileNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+Error Refused(Code code, std::string message) { return Error{code, std::move(message), nullptr}; }
+
+}  // namespace
+
+base::Result<Attachment> Core::AttachmentOf(ConnectionId connection) const {
+  const auto& own = state_.connections.at(connection).attachment;
+  if (!own) return base::Fail(Code::kInvalidArgument, "this connection is not attached as a rank");
+  const Job& job = state_.jobs.at(own->job);
+  if (own->generation != job.generation || job.beginning) {
+    return base::Fail(Code::kStaleGeneration, "a newer run of job ", own->job, " has begun since generation ",
+                      own->generation);
+  }
+  return *own;
+}
+
+DiskDemand Core::DemandOf(const JobKey& key, std::uint64_t available_bytes) const {
+  DiskDemand demand;
+  demand.available_bytes = available_bytes;
+  demand.reserve_bytes = config_.disk_reserve_bytes;
+  const Job& job = state_.jobs.at(key);
+  std::uint64_t largest = 0;
+  std::size_t known = 0;
+  for (const auto& [rank, slot] : job.staging) {
+    if (rank.value() >= job.world_size) continue;
+    demand.needed_bytes += slot.bytes;
+    largest = std::max(largest, slot.bytes);
+    ++known;
+  }
+  // Ranks that have not attached yet will need about what the others do.
+  demand.needed_bytes += largest * (static_cast<std::size_t>(job.world_size) - known);
+  for (const auto& [other, their] : state_.jobs) {
+    if (other == key || !their.snapshot || their.snapshot->failure) continue;
+    for (const auto& [rank, slot] : their.staging) {
+      const auto part = their.snapshot->parts.find(rank);
+      if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling) {
+        demand.promised_bytes += slot.bytes;
+      }
+    }
+  }
+  return demand;
+}
+
+void Core::RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank, base::Step step, Error error) {
+  Job& job = state_.jobs.at(key);
+  if (!job.refusal || job.refusal->step != step || job.refusal->told.contains(rank)) {
+    job.refusal = Refusal{step, error, {}};
+  }
+  job.refusal->told.insert(rank);
+  Answer(ref, std::move(error));
+}
+
+void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint64_t disk_available_bytes,
+                  bool last_try) {
+  const auto attachment = AttachmentOf(ref.connection);
+  if (!attachment) return Answer(ref, attachment.error());
+  const JobKey& key = attachment->job;
+  const base::Rank rank = attachment->rank;
+  Job& job = state_.jobs.at(key);
+  if (state_.stopping) return Answer(ref, Refused(Code::kUnavailable, "belayd is stopping"));
+  if (request.step.value() < 0) return Answer(ref, Refused(Code::kInvalidArgument, "a step is not negative"));
+  if (request.reason.size() > kTextBytesMax) return Answer(ref, Refused(Code::kLimitExceeded, "the reason is too long"));
+  const auto slot = job.staging.find(rank);
+  if (slot == job.staging.end() || !slot->second.allocated) {
+    return Answer(ref, Refused(Code::kBusy, "the staging memory is still being made"));
+  }
+  StopReadingIn(state_.connections.at(ref.connection).pid);  // a trainer that saves has finished loading
+
+  if (job.snapshot && job.snapshot->id.step == request.step && !job.snapshot->failure) {
+    return JoinSnapshot(ref, key, rank);
+  }
+  if (job.refusal && job.refusal->step == request.step && !job.refusal->told.contains(rank)) {
+    job.refusal->told.insert(rank);
+    return Answer(ref, job.refusal->error);
+  }
+  const CheckpointId id{job.generation, request.step};
+  if (job.committed.contains(id)) {
+    return Answer(ref, Refused(Code::kAlreadyExists, base::Str("step ", request.step, " is committed already")));
+  }
+  if (job.snapshot) {
+    Snapshot& current = *job.snapshot;
+    const auto part = current.parts.find(rank);
+    const bool sealed = part != current.parts.end() && part->second.phase != PartPhase::kFilling;
+    if (!current.failure && !sealed) {  // it can never be complete now
+      FailSnapshot(key, Refused(Code::kCancelled, base::Str("rank ", rank, " went on to step ", request.step,
+                                                            " without sealing it")));
+    }
+    return RefuseBegin(ref, key, rank, request.step,
+                       Refused(Code::kBusy, base::Str("the snapshot of step ", current.id.step,
+                                                      " is still being written")));
+  }
+
+  if (auto admitted = AdmitSave(DemandOf(key, disk_available_bytes)); !admitted) {
+    if (!last_try && (ApplyRetention(key) > 0 || Removing(job))) {
+      job.held_begins.push_back(HeldBegin{ref, request});  // answered when the deletions are through
+      return;
+    }
+    return RefuseBegin(ref, key, rank, request.step, admitted.error());
+  }
+  job.memory.reset();
+  FreeStagingOfFormerWorld(key);
+  job.snapshot = Snapshot{};
+  job.snapshot->id = id;
+  job.snapshot->world_size = job.world_size;
+  job.snapshot->reason = request.reason;
+  job.refusal.reset();
+  JoinSnapshot(ref, key, rank);
+}
+
+void Core::JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank) {
+  Job& job = state_.jobs.at(key);
+  const auto [part, is_new] = job.snapshot->parts.try_emplace(rank);
+  if (!is_new && part->second.phase != PartPhase::kFilling) {
+    return Answer(ref, Refused(Code::kBusy, base::Str("step ", job.snapshot->id.step, " is sealed already")));
+  }
+  if (is_new) {
+    part->second.layout_fingerprint = state_.connections.at(ref.connection).attachment->layout_fingerprint;
+    StagingSlot& slot = job.staging.at(rank);
+    slot.holds.reset();  // from here on the trainer writes into it
+    slot.files.clear();
+    slot.records.reset();
+  }
+  Answer(ref, Done{});
+}
+
+base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const {
+  if (request.files.size() > kFilesMax) {
+    return base::Fail(Code::kLimitExceeded, request.files.size(), " files in one snapshot; ", kFilesMax,
+                      " are possible");
+  }
+  if (request.records.size() > kRecordsBytesMax) {
+    return base::Fail(Code::kLimitExceeded, "records of ", request.records.size(), " bytes; ", kRecordsBytesMax,
+                      " are possible");
+  }
+  if (request.metrics.size() > kMetricsMax) return base::Fail(Code::kLimitExceeded, "too many metrics");
+  const std::string records_name = RecordsFileName(rank);
+  const std::string prefix = records_name.substr(0, records_name.find('.') + 1);  // "rank-00003."
+  std::set<std::string> names;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  const std::uint64_t room = job.staging.at(rank).bytes;
+  for (const SealedFile& file : request.files) {
+    const bool good_name = file.name.starts_with(prefix) && file.name.ends_with(".safetensors") &&
+                           file.name.size() <= kFileNameBytesMax &&
+                           file.name.find_first_not_of(kFileNameCharacters) == std::string::npos;
+    if (!good_name || !names.insert(file.name).second) {
+      return base::Fail(Code::kInvalidArgument, "rank ", rank, " cannot have a file named '",
+                        file.name.substr(0, kFileNameBytesMax), "'");
+    }
+    if (file.offset % kStagingAlignment != 0 || file.bytes < 8 || file.offset > room || file.bytes > room - file.offset) {
+      return base::Fail(Code::kInvalidArgument, file.name, " lies at ", file.offset, " with ", file.bytes,
+                        " bytes, outside the staging memory of ", room, " bytes or not on a 4096 boundary");
+    }
+    ranges.emplace_back(file.offset, file.offset + file.bytes);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (std::size_t i = 1; i < ranges.size(); ++i) {
+    if (ranges[i].first < ranges[i - 1].second) {
+      return base::Fail(Code::kInvalidArgument, "files overlap in the staging memory");
+    }
+  }
+  return {};
+}
+
+void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
+  const auto attachment = AttachmentOf(ref.connection);
+  if (!attachment) return Answer(ref, attachment.error());
+  const JobKey& key = attachment->job;
+  const base::Rank rank = attachment->rank;
+  Job& job = state_.jobs.at(key);
+  const CheckpointId id{job.generation, request.step};
+  if (!job.snapshot || job.snapshot->id != id || job.snapshot->failure) {
+    if (job.committed.contains(id)) return Answer(ref, Done{});  // a repeated seal
+    if (job.refusal && job.refusal->step == request.step) return Answer(ref, job.refusal->error);
+    return Answer(ref, Refused(Code::kCancelled, base::Str("no snapshot of step ", request.step, " is under way")));
+  }
+  Snapshot& snapshot = *job.snapshot;
+  const auto part = snapshot.parts.find(rank);
+  if (part == snapshot.parts.end()) {
+    return Answer(ref, Refused(Code::kInvalidArgument, base::Str("rank ", rank, " has not begun step ", request.step)));
+  }
+  if (part->second.phase != PartPhase::kFilling) return Answer(ref, Done{});  // a repeated seal
+  if (auto good = CheckSeal(job, rank, request); !good) {
+    FailSnapshot(key, good.error());
+    return Answer(ref, good.error());
+  }
+  RankPart& mine = part->second;
+  mine.phase = PartPhase::kSealed;
+  mine.files = request.files;
+  mine.records = std::make_shared<const std::string>(request.records);
+  mine.metrics = request.metrics;
+  mine.parent_step = request.parent_step;
+  mine.bytes = request.records.size();
+  for (const SealedFile& file : request.files) mine.bytes += file.bytes;
+  StagingSlot& slot = job.staging.at(rank);
+  slot.holds = id;
+  slot.files = mine.files;
+  slot.records = mine.records;
+  ++snapshot.writes_running;
+  Answer(ref, Done{});
+  Do(StartWrite{key, id, rank, snapshot.world_size, mine.files, mine.records});
+}
+
+void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {
+  const auto attachment = AttachmentOf(ref.connection);
+  if (!attachment) return Answer(ref, attachment.error());
+  Job& job = state_.jobs.at(attachment->job);
+  if (!job.snapshot || job.snapshot->id.step != request.step || job.snapshot->failure) return Answer(ref, Done{});
+  const auto part = job.snapshot->parts.find(attachment->rank);
+  if (part == job.snapshot->parts.end() || part->second.phase != PartPhase::kFilling) {
+    return Answer(ref, Refused(Code::kInvalidArgument, base::Str("rank ", attachment->rank, " is not filling step ",
+                                                                 request.step)));
+  }
+  FailSnapshot(attachment->job, Refused(Code::kCancelled, base::Str("rank ", attachment->rank, " abandoned it: ",
+                                                                    request.why.substr(0, kTextBytesMax))));
+  Answer(ref, Done{});
+}
+
+SnapshotOutcome Core::OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const {
+  SnapshotOutcome outcome;
+  outcome.step = id.step;
+  if (job.snapshot && job.snapshot->id == id) {
+    const auto part = job.snapshot->parts.find(rank);
+    if (part == job.snapshot->parts.end()) return outcome;
+    outcome.bytes = part->second.bytes;
+    outcome.write_seconds = part->second.write_seconds;
+    outcome.state = part->second.phase == PartPhase::kFilling    ? SnapshotState::kFilling
+                    : part->second.phase == PartPhase::kPrepared ? SnapshotState::kPrepared
+                                                                 : SnapshotState::kSealed;
+    return outcome;
+  }
+  if (const auto past = job.outcomes.find(id); past != job.outcomes.end()) {
+    outcome.state = past->second.state;
+    outcome.failure = past->second.failure;
+    if (const auto mine = past->second.ranks.find(rank); mine != past->second.ranks.end()) {
+      outcome.write_seconds = mine->second.write_seconds;
+      outcome.bytes = mine->second.bytes;
+    }
+  } else if (job.committed.contains(id)) {
+    outcome.state = SnapshotState::kCommitted;
+  } else {
+    outcome.state = SnapshotState::kFailed;
+    outcome.failure = Refused(Code::kNotFound, base::Str("nothing is known of step ", id.step));
+  }
+  return outcome;
+}
+
+void Core::Handle(const RequestRef& ref, const WaitSnapshot& request) {
+  const auto attachment = AttachmentOf(ref.connection);
+  if (!attachment) return Answer(ref, attachment.error());
+  const Job& job = state_.jobs.at(attachment->job);
+  const CheckpointId id{attachment->generation, request.step};
+  if (!job.snapshot || job.snapshot->id != id) {
+    if (!job.outcomes.contains(id) && !job.committed.contains(id)) {
+      if (job.refusal && job.refusal->step == request.step) return Answer(ref, job.refusal->error);
+      return Answer(ref, Refused(Code::kNotFound, base::Str("no snapshot of step ", request.step, " has begun")));
+    }
+    return Answer(ref, OutcomeOf(job, id, attachment->rank));
+  }
+  if (request.deadline_ms == 0) return Answer(ref, OutcomeOf(job, id, attachment->rank));
+  state_.waiters.push_back(
+      Waiter{ref, attachment->job, id, attachment->rank, now_ + std::chrono::milliseconds(request.deadline_ms)});
+}
+
+void Core::FailSnapshot(const JobKey& key, Error error) {
+  Job& job = state_.jobs.at(key);
+  Snapshot& snapshot = *job.snapshot;
+  if (!snapshot.failure) {
+    job.refusal = Refusal{snapshot.id.step, error, {}};
+    for (const auto& [rank, part] : snapshot.parts) job.refusal->told.insert(rank);
+    snapshot.failure = std::move(error);
+  }
+  Advance(key);
+}
+
+void Core::Handle(const WriteFinished& event) {
+  Job& job = state_.jobs.at(event.job);
+  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id, "a write of ", event.id, " ended after its snapshot");
+  Snapshot& snapshot = *job.snapshot;
+  RankPart& part = snapshot.parts.at(event.rank);
+  BELAY_CHECK(part.phase == PartPhase::kSealed && snapshot.writes_running > 0, "rank ", event.rank, " wrote twice");
+  --snapshot.writes_running;
+  part.write_seconds = event.seconds;
+  part.inspected = event.files;
+  part.phase = event.error ? PartPhase::kFailed : PartPhase::kPrepared;
+  if (event.error) return FailSnapshot(event.job, *event.error);
+  Advance(event.job);
+}
+
+// Moves the snapshot on as far as it can go without another event.
+void Core::Advance(const JobKey& key) {
+  Snapshot& snapshot = *state_.jobs.at(key).snapshot;
+  if (snapshot.writes_running > 0 || snapshot.publishing || snapshot.discarding) return;
+  if (!snapshot.failure) {
+    if (snapshot.SealedByAll()) AskForManifest(key, false);
+    return;
+  }
+  const bool whole_in_memory =
+      snapshot.SealedByAll() && std::all_of(snapshot.parts.begin(), snapshot.parts.end(),
+                                            [](const auto& part) { return !part.second.inspected.empty(); });
+  if (whole_in_memory && !snapshot.memory_tried) return AskForManifest(key, true);
+  snapshot.discarding = true;
+  Do(DiscardFiles{key, snapshot.id},
+     base::Str("snapshot ", snapshot.id, " of job ", key, " failed: ", snapshot.failure->Text()));
+}
+
+void Core::AskForManifest(const JobKey& key, bool memory_only) {
+  Snapshot& snapshot = *state_.jobs.at(key).snapshot;
+  snapshot.publishing = true;
+  snapshot.memory_tried = true;
+  PublishManifest publish{key, snapshot.id, snapshot.world_size, snapshot.reason, {}, memory_only};
+  for (const auto& [rank, part] : snapshot.parts) {
+    BELAY_CHECK(memory_only || part.phase == PartPhase::kPrepared, "rank ", rank, " is not prepared");
+    publish.ranks.push_back(
+        RankContribution{rank, part.layout_fingerprint, part.metrics, part.parent_step, part.inspected});
+  }
+  Do(std::move(publish));
+}
+
+void Core::Handle(const ManifestFinished& event) {
+  Job& job = state_.jobs.at(event.job);
+  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id && job.snapshot->publishing, "a manifest nobody asked for");
+  Snapshot& snapshot = *job.snapshot;
+  snapshot.publishing = false;
+  if (!event.manifest.empty()) job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest};
+  if (snapshot.failure) return Advance(event.job);
+  if (event.error) return FailSnapshot(event.job, *event.error);
+  job.committed[snapshot.id] = Committed{event.info, false};
+  EndSnapshot(event.job, SnapshotState::kCommitted);
+  ApplyRetention(event.job);
+}
+
+void Core::Handle(const DiscardFinished& event) {
+  Job& job = state_.jobs.at(event.job);
+  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id && job.snapshot->discarding, "a discard nobody asked for");
+  EndSnapshot(event.job, SnapshotState::kFailed);
+}
+
+void Core::EndSnapshot(const JobKey& key, SnapshotState state) {
+  Job& job = state_.jobs.at(key);
+  const Snapshot snapshot = *std::exchange(job.snapshot, std::nullopt);
+  Outcome& outcome = job.outcomes[snapshot.id];
+  outcome = Outcome{state, snapshot.failure, {}};
+  for (const auto& [rank, part] : snapshot.parts) outcome.ranks[rank] = {part.write_seconds, part.bytes};
+  while (job.outcomes.size() > kOutcomesKept) job.outcomes.erase(job.outcomes.begin());
+  job.last_used = now_;
+
+  std::vector<Waiter> answered;
+  std::erase_if(state_.waiters, [&](const Waiter& waiter) {
+    if (waiter.job != key || waiter.id != snapshot.id) return false;
+    answered.push_back(waiter);
+    return true;
+  });
+  for (const Waiter& waiter : answered) Answer(waiter.ref, OutcomeOf(job, waiter.id, waiter.rank));
+  ContinueBeginning(key);
+  FreeStagingIfIdle(key);
+}
+
+}  // namespace belay::checkpoint::commit

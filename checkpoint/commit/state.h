@@ -1,0 +1,171 @@
+// The core's memory of what is under way. Plain data; only the core's own sources change it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "checkpoint/commit/events.h"
+#include "checkpoint/commit/types.h"
+#include "runtime/base/clock.h"
+
+namespace belay::checkpoint::commit {
+
+// One rank's share of a snapshot under way.
+enum class PartPhase : std::uint8_t {
+  kFilling,   // the trainer copies into staging memory
+  kSealed,    // complete in memory; being written
+  kPrepared,  // its files are on disk, synced
+  kFailed,    // its files could not be written
+};
+struct RankPart {
+  PartPhase phase = PartPhase::kFilling;
+  std::vector<SealedFile> files;
+  std::shared_ptr<const std::string> records;
+  std::map<std::string, double> metrics;
+  std::optional<base::Step> parent_step;
+  std::string layout_fingerprint;
+  std::vector<InspectedFile> inspected;
+  std::uint64_t bytes = 0;
+  double write_seconds = 0;
+};
+
+// A snapshot from the first rank's BeginSnapshot until it is committed, or failed and its files are gone.
+struct Snapshot {
+  CheckpointId id;
+  std::int32_t world_size = 1;
+  std::string reason;
+  std::map<base::Rank, RankPart> parts;
+  std::optional<base::Error> failure;  // set once; from then on it only winds down
+  int writes_running = 0;
+  bool publishing = false;
+  bool memory_tried = false;  // a failed one whose memory may be restorable has had its manifest assembled
+  bool discarding = false;
+
+  bool SealedByAll() const {
+    if (parts.size() != static_cast<std::size_t>(world_size)) return false;
+    for (const auto& [rank, part] : parts) {
+      if (part.phase == PartPhase::kFilling) return false;
+    }
+    return true;
+  }
+};
+
+// The last step that was refused or failed, and who knows. All ranks must get the same answer for a step, or some would
+// save what others skip: a rank that has not asked yet gets this answer, one that asks again starts a new round.
+struct Refusal {
+  base::Step step;
+  base::Error error;
+  std::set<base::Rank> told;
+};
+
+// Staging memory of one rank. `holds` names the complete snapshot in it.
+struct StagingSlot {
+  std::uint64_t bytes = 0;
+  bool allocated = false;  // false while the daemon makes it
+  std::optional<CheckpointId> holds;
+  std::vector<SealedFile> files;
+  std::shared_ptr<const std::string> records;
+};
+
+// A snapshot that is whole in memory: committed, or failed on disk only.
+struct MemoryPoint {
+  CheckpointId id;
+  std::int32_t world_size = 1;
+  std::string manifest;
+};
+
+struct Attachment {
+  JobKey job;
+  base::Generation generation;
+  base::Rank rank;
+  std::string layout_fingerprint;
+};
+
+struct Launcher {
+  ConnectionId connection = 0;
+  std::int32_t pid = 0;
+  std::string host;
+};
+
+// A BeginRun that waits for older snapshots to end and for its generation to be durable.
+struct Beginning {
+  RequestRef ref;
+  Launcher launcher;
+  std::int32_t world_size = 1;
+  base::Generation generation;  // the one to be granted
+  bool persisting = false;
+  bool abandoned = false;  // its connection has gone
+};
+
+struct Outcome {
+  SnapshotState state = SnapshotState::kFailed;
+  std::optional<base::Error> failure;
+  struct Rank {
+    double write_seconds = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::map<base::Rank, Rank> ranks;
+};
+
+struct Committed {
+  CommittedInfo info;
+  bool removing = false;
+};
+
+struct HeldBegin {  // a BeginSnapshot that waits for retention to make room
+  RequestRef ref;
+  BeginSnapshot request;
+};
+
+struct Job {
+  std::uint32_t owner_uid = 0;
+  base::Generation generation;
+  std::int32_t world_size = 0;  // of the generation; 0: not known since a restart of the daemon
+  Retention retention;
+  bool has_retention = false;
+  std::optional<Launcher> launcher;
+  std::optional<Beginning> beginning;
+  std::map<base::Rank, ConnectionId> attached;
+  std::map<base::Rank, StagingSlot> staging;
+  std::optional<Snapshot> snapshot;
+  std::optional<Refusal> refusal;
+  std::optional<MemoryPoint> memory;
+  std::map<CheckpointId, Committed> committed;
+  std::map<CheckpointId, Outcome> outcomes;  // the last few
+  std::vector<HeldBegin> held_begins;
+  std::map<CheckpointId, std::vector<RequestRef>> remove_waiters;
+  bool free_when_idle = false;  // the run is done: nobody needs the staging memory any more
+  base::SteadyTime last_used{};
+};
+
+struct Waiter {
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  base::Rank rank;
+  base::SteadyTime deadline{};
+};
+
+struct ConnectionState {
+  std::uint32_t uid = 0;
+  std::int32_t pid = 0;
+  std::optional<Attachment> attachment;
+  std::set<std::pair<JobKey, CheckpointId>> reading;  // restores that may still be under way
+};
+
+struct State {
+  std::map<ConnectionId, ConnectionState> connections;
+  std::map<JobKey, Job> jobs;
+  std::vector<Waiter> waiters;
+  bool ever_connected = false;
+  bool stopping = false;
+  bool exited = false;
+  base::SteadyTime idle_since{};
+};
+
+}  // namespace belay::checkpoint::commit

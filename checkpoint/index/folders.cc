@@ -1,0 +1,167 @@
+#include "checkpoint/index/folders.h"
+
+#include <algorithm>
+
+namespace belay::checkpoint::index {
+
+using base::Code;
+
+namespace {
+
+// Names of folders in `path` that are valid project or job names, sorted.
+base::Result<std::vector<std::string>> NamedFolders(base::FileSystem& files, const std::string& path) {
+  BELAY_ASSIGN(const auto names, files.List(path));
+  std::vector<std::string> folders;
+  for (const std::string& name : names) {
+    if (!ValidateName("folder", name)) continue;  // ours alone, or somebody else's file
+    const auto info = files.Stat(path + "/" + name);
+    if (info && info->is_directory) folders.push_back(name);
+  }
+  return folders;
+}
+
+class Walk {
+ public:
+  Walk(base::FileSystem& files, const Folders& folders, const commit::Catalogue* known, std::uint32_t default_owner)
+      : files_(files), folders_(folders), known_(known), default_owner_(default_owner) {}
+
+  base::Result<Found> Run() {
+    BELAY_ASSIGN(const auto projects, NamedFolders(files_, folders_.data_dir()));
+    for (const std::string& project : projects) {
+      const auto jobs = NamedFolders(files_, folders_.data_dir() + "/" + project);
+      if (!jobs) {
+        found_.problems.push_back(jobs.error().Text());
+        continue;
+      }
+      for (const std::string& job : *jobs) WalkJob({project, job});
+    }
+    return std::move(found_);
+  }
+
+ private:
+  void WalkJob(const commit::JobKey& key) {
+    const auto names = files_.List(folders_.Job(key));
+    if (!names) {
+      found_.problems.push_back(names.error().Text());
+      return;
+    }
+    commit::CataloguedJob job;
+    job.owner_uid = default_owner_;
+    bool is_ours = false;
+    if (std::binary_search(names->begin(), names->end(), std::string(".generation"))) {
+      is_ours = true;
+      ReadGeneration(key, job);
+    }
+    for (const std::string& name : *names) {
+      const auto parsed = ParseCheckpointDirectoryName(name);
+      if (!parsed) continue;
+      is_ours = true;
+      job.generation = std::max(job.generation, parsed->generation);
+      WalkCheckpoint(key, {parsed->generation, parsed->step}, job);
+    }
+    if (is_ours) found_.catalogue[key] = std::move(job);
+  }
+
+  void ReadGeneration(const commit::JobKey& key, commit::CataloguedJob& job) {
+    const std::string path = folders_.GenerationFile(key);
+    const auto text = base::ReadWholeFile(files_, path, 4096);
+    const auto record = text ? DecodeJobRecord(*text) : base::Result<JobRecord>(tl::unexpected(text.error()));
+    if (!record) {
+      found_.problems.push_back(base::Str(path, ": ", record.error().Text()));
+      return;
+    }
+    job.generation = record->generation;
+    job.owner_uid = record->owner_uid;
+  }
+
+  void WalkCheckpoint(const commit::JobKey& key, const commit::CheckpointId& id, commit::CataloguedJob& job) {
+    const std::string directory = folders_.Checkpoint(key, id);
+    const auto names = files_.List(directory);
+    if (!names) {
+      found_.problems.push_back(names.error().Text());
+      return;
+    }
+    const auto has = [&](std::string_view name) {
+      return std::binary_search(names->begin(), names->end(), std::string(name));
+    };
+    if (!has(kManifestName)) {
+      found_.leftovers.push_back(directory);
+      return;
+    }
+    if (const commit::CommittedInfo* info = Known(key, id)) {
+      job.checkpoints[id] = *info;
+      job.checkpoints[id].pinned = has(kPinnedName);
+      return;
+    }
+    const std::string path = directory + "/" + std::string(kManifestName);
+    const auto text = base::ReadWholeFile(files_, path, kManifestBytesMax);
+    const auto manifest = text ? DecodeManifest(*text) : base::Result<Manifest>(tl::unexpected(text.error()));
+    if (!manifest) {
+      found_.problems.push_back(base::Str(path, ": ", manifest.error().Text()));
+      return;
+    }
+    if (manifest->project != key.project || manifest->job != key.job || manifest->step != id.step ||
+        manifest->generation != id.generation) {
+      found_.problems.push_back(base::Str(path, ": it is of job ", manifest->project, "/", manifest->job, ", ",
+                                          CheckpointDirectoryName(manifest->step, manifest->generation)));
+      return;
+    }
+    for (const ManifestFile& file : manifest->files) {
+      const auto info = files_.Stat(directory + "/" + file.name);
+      if (!info || info->size_bytes != file.bytes) {
+        found_.problems.push_back(base::Str(directory, "/", file.name, ": ",
+                                            info ? base::Str("has ", info->size_bytes, " bytes, the manifest says ",
+                                                             file.bytes)
+                                                 : info.error().Text()));
+      }
+    }
+    job.checkpoints[id] = InfoOf(*manifest, has(kPinnedName));
+  }
+
+  const commit::CommittedInfo* Known(const commit::JobKey& key, const commit::CheckpointId& id) const {
+    if (known_ == nullptr) return nullptr;
+    const auto job = known_->find(key);
+    if (job == known_->end()) return nullptr;
+    const auto checkpoint = job->second.checkpoints.find(id);
+    return checkpoint == job->second.checkpoints.end() ? nullptr : &checkpoint->second;
+  }
+
+  base::FileSystem& files_;
+  const Folders& folders_;
+  const commit::Catalogue* known_;
+  const std::uint32_t default_owner_;
+  Found found_;
+};
+
+}  // namespace
+
+base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders, const commit::JobKey& job,
+                                 const JobRecord& record) {
+  BELAY_TRY(base::MakeDirectories(files, folders.Job(job)));
+  return base::WriteFileDurably(files, folders.GenerationFile(job), EncodeJobRecord(record));
+}
+
+base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders, const commit::Catalogue* known,
+                                std::uint32_t default_owner) {
+  return Walk(files, folders, known, default_owner).Run();
+}
+
+base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory) {
+  BELAY_TRY(base::RemoveTree(files, directory));
+  const std::string parent = base::ParentPath(directory);
+  return base::Exists(files, parent) ? files.SyncDirectory(parent) : base::Status();
+}
+
+commit::CommittedInfo InfoOf(const Manifest& manifest, bool pinned) {
+  commit::CommittedInfo info;
+  for (const ManifestFile& file : manifest.files) info.bytes += file.bytes;
+  info.created = manifest.created;
+  info.reason = manifest.reason;
+  info.world_size = manifest.world_size;
+  info.pinned = pinned;
+  info.digest = manifest.digest;
+  info.metrics = manifest.metrics;
+  return info;
+}
+
+}  // namespace belay::checkpoint::index

@@ -1,0 +1,57 @@
+// Where things lie in the data directory, and what its files say: the truth that the index is rebuilt from.
+//
+//   <data dir>/<project>/<job>/.generation                    {"generation":3,"owner_uid":1000}, never goes back
+//   <data dir>/<project>/<job>/step-000001200.gen-3/          a checkpoint if it holds manifest.json, else left over
+//   <data dir>/<project>/<job>/step-.../.pinned               an empty mark: retention keeps it
+//   <data dir>/.belayd/{index,index.reserve,lock,belayd.log}  the daemon's own
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/commit/types.h"
+#include "checkpoint/index/schema.h"
+#include "runtime/base/file_system.h"
+#include "runtime/base/result.h"
+
+namespace belay::checkpoint::index {
+
+inline constexpr std::string_view kPinnedName = ".pinned";
+inline constexpr std::string_view kDeletedManifestName = "manifest.deleted";
+inline constexpr std::uint64_t kManifestBytesMax = 64U << 20;
+
+class Folders {
+ public:
+  explicit Folders(std::string data_dir) : data_dir_(std::move(data_dir)) {}
+  const std::string& data_dir() const { return data_dir_; }
+  std::string OwnFolder() const { return data_dir_ + "/.belayd"; }
+  std::string Job(const commit::JobKey& job) const { return data_dir_ + "/" + job.project + "/" + job.job; }
+  std::string Checkpoint(const commit::JobKey& job, const commit::CheckpointId& id) const {
+    return Job(job) + "/" + CheckpointDirectoryName(id.step, id.generation);
+  }
+  std::string GenerationFile(const commit::JobKey& job) const { return Job(job) + "/.generation"; }
+
+ private:
+  std::string data_dir_;
+};
+
+base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders, const commit::JobKey& job,
+                                 const JobRecord& record);
+
+struct Found {
+  commit::Catalogue catalogue;
+  std::vector<std::string> leftovers;  // folders of checkpoints that were never committed or half deleted
+  std::vector<std::string> problems;   // what could not be read, in words; nothing is moved or deleted for it
+};
+// Walks the data directory. With `known`, checkpoints that it describes are not read again, only looked for.
+// `default_owner` owns jobs whose .generation file does not say otherwise. kIo, kPermissionDenied: the folder itself.
+base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders, const commit::Catalogue* known,
+                                std::uint32_t default_owner);
+
+// Deletes what is left of a checkpoint that is none (any more): its folder, durably.
+base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory);
+
+commit::CommittedInfo InfoOf(const Manifest& manifest, bool pinned);
+
+}  // namespace belay::checkpoint::index

@@ -1,0 +1,145 @@
+#include "checkpoint/index/schema.h"
+
+#include <nlohmann/json.hpp>
+
+namespace belay::checkpoint::index {
+
+using base::Code;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kIdBytes = 16;
+
+// Big-endian, so that byte order is number order.
+void AppendBigEndian(std::string& key, std::uint64_t value, int bytes) {
+  for (int shift = (bytes - 1) * 8; shift >= 0; shift -= 8) key.push_back(static_cast<char>(value >> shift));
+}
+
+std::uint64_t ReadBigEndian(std::string_view bytes) {
+  std::uint64_t value = 0;
+  for (const char byte : bytes) value = value << 8 | static_cast<unsigned char>(byte);
+  return value;
+}
+
+std::string CheckpointSuffix(const commit::JobKey& job, const commit::CheckpointId& id) {
+  std::string key = job.project + "/" + job.job + "/";
+  AppendBigEndian(key, id.generation.value(), 8);
+  AppendBigEndian(key, static_cast<std::uint64_t>(id.step.value()), 8);
+  return key;
+}
+
+// "<tag>/<project>/<job>" followed by nothing or by "/<id>"; names hold no slash.
+std::optional<commit::JobKey> ParseJob(std::string_view key) {
+  const std::size_t slash = key.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  return commit::JobKey{std::string(key.substr(0, slash)), std::string(key.substr(slash + 1))};
+}
+
+template <typename T>
+base::Result<T> Decode(std::string_view value, const char* what, T (*read)(const json&)) {
+  try {
+    return read(json::parse(value));
+  } catch (const json::exception& error) {
+    return base::Fail(Code::kCorrupt, "a ", what, " record of the index does not decode: ", error.what());
+  }
+}
+
+}  // namespace
+
+std::string JobRecordKey(const commit::JobKey& job) { return "g/" + job.project + "/" + job.job; }
+std::string CheckpointRecordKey(const commit::JobKey& job, const commit::CheckpointId& id) {
+  return "c/" + CheckpointSuffix(job, id);
+}
+std::string PreparedPrefix(const commit::JobKey& job, const commit::CheckpointId& id) {
+  return "p/" + CheckpointSuffix(job, id);
+}
+std::string PreparedRecordKey(const commit::JobKey& job, const commit::CheckpointId& id, base::Rank rank) {
+  std::string key = PreparedPrefix(job, id);
+  AppendBigEndian(key, static_cast<std::uint32_t>(rank.value()), 4);
+  return key;
+}
+
+std::string EncodeJobRecord(const JobRecord& record) {
+  return json{{"generation", record.generation.value()}, {"owner_uid", record.owner_uid}}.dump();
+}
+base::Result<JobRecord> DecodeJobRecord(std::string_view value) {
+  return Decode<JobRecord>(value, "job", [](const json& fields) {
+    return JobRecord{base::Generation(fields.at("generation").get<std::uint64_t>()),
+                     fields.at("owner_uid").get<std::uint32_t>()};
+  });
+}
+
+std::string EncodeCheckpointRecord(const commit::CommittedInfo& info) {
+  json metrics = json::object();
+  for (const auto& [name, number] : info.metrics) metrics[name] = number;  // not finite: null
+  const json fields{{"bytes", info.bytes},           {"created", info.created}, {"reason", info.reason},
+                    {"world_size", info.world_size}, {"pinned", info.pinned},   {"digest", info.digest},
+                    {"metrics", metrics}};
+  return fields.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value) {
+  return Decode<commit::CommittedInfo>(value, "checkpoint", [](const json& fields) {
+    commit::CommittedInfo info;
+    info.bytes = fields.at("bytes").get<std::uint64_t>();
+    info.created = fields.at("created").get<std::string>();
+    info.reason = fields.at("reason").get<std::string>();
+    info.world_size = fields.at("world_size").get<std::int32_t>();
+    info.pinned = fields.at("pinned").get<bool>();
+    info.digest = fields.at("digest").get<std::string>();
+    for (const auto& [name, number] : fields.at("metrics").items()) {
+      if (number.is_number()) info.metrics[name] = number.get<double>();
+    }
+    return info;
+  });
+}
+
+base::Result<commit::Catalogue> ReadCatalogue(base::Index& index) {
+  commit::Catalogue catalogue;
+  BELAY_ASSIGN(const auto version, index.Get(kSchemaKey));
+  if (version && *version != kSchemaVersion) {
+    return base::Fail(Code::kFormatVersion, "the index has schema ", *version, ", this belay knows ", kSchemaVersion);
+  }
+  BELAY_ASSIGN(const auto jobs, index.Scan("g/"));
+  for (const auto& [key, value] : jobs) {
+    const auto job = ParseJob(std::string_view(key).substr(2));
+    if (!job) return base::Fail(Code::kCorrupt, "a job's key in the index is malformed");
+    BELAY_ASSIGN(const JobRecord record, DecodeJobRecord(value));
+    catalogue[*job].generation = record.generation;
+    catalogue[*job].owner_uid = record.owner_uid;
+  }
+  BELAY_ASSIGN(const auto checkpoints, index.Scan("c/"));
+  for (const auto& [key, value] : checkpoints) {
+    const std::string_view rest = std::string_view(key).substr(2);
+    if (rest.size() < kIdBytes + 4) return base::Fail(Code::kCorrupt, "a checkpoint's key in the index is malformed");
+    const auto job = ParseJob(rest.substr(0, rest.size() - kIdBytes - 1));
+    if (!job) return base::Fail(Code::kCorrupt, "a checkpoint's key in the index is malformed");
+    const std::string_view id = rest.substr(rest.size() - kIdBytes);
+    BELAY_ASSIGN(commit::CommittedInfo info, DecodeCheckpointRecord(value));
+    catalogue[*job].checkpoints[{base::Generation(ReadBigEndian(id.substr(0, 8))),
+                                 base::Step(static_cast<std::int64_t>(ReadBigEndian(id.substr(8))))}] = std::move(info);
+  }
+  return catalogue;
+}
+
+base::Result<base::IndexBatch> ReplaceCatalogue(base::Index& index, const commit::Catalogue& wanted) {
+  std::map<std::string, std::string> records;
+  records[std::string(kSchemaKey)] = kSchemaVersion;
+  for (const auto& [key, job] : wanted) {
+    records[JobRecordKey(key)] = EncodeJobRecord({job.generation, job.owner_uid});
+    for (const auto& [id, info] : job.checkpoints) {
+      records[CheckpointRecordKey(key, id)] = EncodeCheckpointRecord(info);
+    }
+  }
+  base::IndexBatch batch;
+  BELAY_ASSIGN(const auto present, index.Scan(""));
+  for (const auto& [key, value] : present) {
+    const auto record = records.find(key);
+    if (record == records.end()) batch.Delete(key);
+    else if (record->second == value) records.erase(record);
+  }
+  for (auto& [key, value] : records) batch.Put(key, value);
+  return batch;
+}
+
+}  // namespace belay::checkpoint::index
