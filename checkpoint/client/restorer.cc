@@ -6,9 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <thread>
-#include <tuple>
 #include <utility>
 
 #include "checkpoint/client/shard_reader.h"
@@ -25,22 +23,6 @@ using base::Error;
 using base::Fail;
 using base::Result;
 using base::Status;
-
-// One stretch of bytes from a file's chunk to a target.
-struct Move {
-  std::size_t file = 0;      // index into the readers
-  std::uint64_t source = 0;  // in the file's data section
-  std::byte* destination = nullptr;
-  std::uint64_t bytes = 0;
-  std::uint64_t chunk() const { return source / kChunkBytes; }
-};
-
-// A chunk to be read and the moves [first, end) that want some of it.
-struct Work {
-  std::size_t file = 0;
-  std::uint64_t chunk = 0;
-  std::size_t first = 0, end = 0;
-};
 
 // Runs `one(item, buffer)` for every item on up to `threads` threads, each with one chunk of buffer.
 template <typename One>
@@ -97,33 +79,29 @@ class FileRestorer final : public Restorer {
 
   Result<RestoreStatistics> Load(const std::vector<Target>& targets, int threads) override {
     const base::SteadyTime start = base::SystemClock().Now();
-    for (const Target& target : targets) BELAY_TRY(CheckTarget(target));
-    BELAY_ASSIGN(const std::vector<Move> moves, PlanMoves(targets));
-
-    std::vector<Work> works;
-    for (std::size_t i = 0; i < moves.size(); ++i) {
-      if (works.empty() || works.back().file != moves[i].file || works.back().chunk != moves[i].chunk()) {
-        works.push_back({moves[i].file, moves[i].chunk(), i, i});
-      }
-      works.back().end = i + 1;
+    RestoreStatistics statistics;
+    std::vector<WantedBox> wanted;
+    for (const Target& target : targets) {
+      wanted.push_back({target.name, target.dtype, target.global_shape, target.box});
+      statistics.bytes_wanted += ElementCount(target.box) * DTypeBytes(target.dtype);
     }
-    std::atomic<std::uint64_t> bytes_read{0};
+    std::vector<const ShardPlan*> saved;
+    for (const auto& reader : readers_) saved.push_back(&reader->header().plan);
+    // One chunk a read: chunks are dealt out to the threads, and each thread holds one at most.
+    auto reads = PlanReads(saved, wanted, kChunkBytes);
+    if (!reads) return tl::unexpected<Error>(Explained(std::move(reads).error()));
+
     std::mutex mutex;
     std::optional<Error> failure;
-    InParallel(works.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
-      const Work& work = works[i];
-      auto done = CarryOut(work, std::span(moves).subspan(work.first, work.end - work.first), buffer);
-      bytes_read += readers_[work.file]->ChunkSize(work.chunk);
+    InParallel(reads->size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
+      auto done = CarryOut((*reads)[i], targets, buffer);
       if (done) return true;
       const std::lock_guard lock(mutex);
       if (!failure) failure = std::move(done).error();
       return false;
     });
     if (failure) return tl::unexpected<Error>(std::move(*failure));
-
-    RestoreStatistics statistics;
-    statistics.bytes_read = bytes_read;
-    for (const Target& target : targets) statistics.bytes_wanted += ElementCount(target.box) * DTypeBytes(target.dtype);
+    for (const PlannedRead& read : *reads) statistics.bytes_read += read.bytes();
     statistics.seconds = std::chrono::duration<double>(base::SystemClock().Now() - start).count();
     return statistics;
   }
@@ -144,17 +122,18 @@ class FileRestorer final : public Restorer {
     for (const auto& [rank, item] : records_) {
       if (auto records = ReadRecords(item.file, *item.source); !records) errors.push_back(std::move(records).error());
     }
-    std::vector<Work> works;
+    std::vector<std::pair<std::size_t, std::uint64_t>> chunks;  // file, chunk
     for (std::size_t file = 0; file < readers_.size(); ++file) {
       for (std::uint64_t chunk = 0; chunk < readers_[file]->header().digests.size(); ++chunk) {
-        works.push_back({file, chunk, 0, 0});
+        chunks.emplace_back(file, chunk);
       }
     }
     std::mutex mutex;
     std::map<std::size_t, Error> found;  // in file order, whichever thread is first
-    InParallel(works.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
-      const ShardReader& reader = *readers_[works[i].file];
-      if (auto read = reader.ReadChunk(works[i].chunk, buffer.first(reader.ChunkSize(works[i].chunk))); !read) {
+    InParallel(chunks.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
+      const auto [file, chunk] = chunks[i];
+      const ShardReader& reader = *readers_[file];
+      if (auto read = reader.ReadChunk(chunk, buffer.first(reader.ChunkSize(chunk))); !read) {
         const std::lock_guard lock(mutex);
         found.emplace(i, std::move(read).error());
       }
@@ -172,36 +151,23 @@ class FileRestorer final : public Restorer {
 
   void AddProblem(const std::string& file, Error error) { problems_.emplace(file, std::move(error)); }
 
-  Status CheckTarget(const Target& target) const {
-    const auto found = tensors_.find(target.name);
-    if (found == tensors_.end()) {
-      if (!problems_.empty()) {
-        return base::Wrap(problems_.begin()->second, "tensor ", target.name, " is in no file that can be read");
-      }
-      return Fail(Code::kLayoutMismatch, "the checkpoint of step ", manifest_.step, " has no tensor ", target.name);
-    }
-    const SavedTensor& saved = found->second;
-    if (saved.dtype != target.dtype || saved.global_shape != target.global_shape) {
-      return Fail(Code::kLayoutMismatch, "tensor ", target.name, " is ", DTypeName(saved.dtype),
-                  ShapeText(saved.global_shape), " in the checkpoint of step ", manifest_.step, " but ",
-                  DTypeName(target.dtype), ShapeText(target.global_shape), " in the program");
-    }
-    return {};
+  // What the planner misses may be in a file that cannot be read: then that file is the reason.
+  Error Explained(Error planning) const {
+    if (problems_.empty() || planning.code == Code::kInvalidArgument) return planning;
+    return base::Wrap(problems_.begin()->second, planning.message).value();
   }
 
-  // Moves in the order of files and bytes, none across the border of a chunk.
-  Result<std::vector<Move>> PlanMoves(const std::vector<Target>& targets) const;
-
-  Status CarryOut(const Work& work, std::span<const Move> moves, std::span<std::byte> buffer) const {
-    const ShardReader& reader = *readers_[work.file];
-    const std::uint64_t size = reader.ChunkSize(work.chunk);
+  Status CarryOut(const PlannedRead& read, const std::vector<Target>& targets, std::span<std::byte> buffer) const {
+    const ShardReader& reader = *readers_[read.file];
+    const std::uint64_t chunk = read.data_begin / kChunkBytes;
+    const auto place = [&](const TargetRun& run) { return targets[run.target].data + run.run.destination; };
     // A chunk that goes to one place whole is read there and digested in place.
-    if (moves.size() == 1 && moves.front().bytes == size) {
-      return reader.ReadChunk(work.chunk, {moves.front().destination, size});
+    if (read.runs.size() == 1 && read.runs.front().run.bytes == read.bytes()) {
+      return reader.ReadChunk(chunk, {place(read.runs.front()), read.bytes()});
     }
-    BELAY_TRY(reader.ReadChunk(work.chunk, buffer.first(size)));
-    for (const Move& move : moves) {
-      std::memcpy(move.destination, buffer.data() + (move.source - work.chunk * kChunkBytes), move.bytes);
+    BELAY_TRY(reader.ReadChunk(chunk, buffer.first(read.bytes())));
+    for (const TargetRun& run : read.runs) {
+      std::memcpy(place(run), buffer.data() + (run.run.source - read.data_begin), run.run.bytes);
     }
     return {};
   }
