@@ -23,9 +23,28 @@ struct Point {
 
 // Sorted by name (checked below). To add a fault point: add its line here and call FaultPoint("name") at the place.
 constexpr Point kPoints[] = {
+    {"begin_run.after_generation", "the new generation is in its file, not in the index"},
+    {"commit.after_manifest_rename", "the manifest has its name, the folder is not synced yet"},
+    {"commit.after_manifest_write", "the manifest is written and synced under its temporary name"},
+    {"commit.before_index", "the manifest is durable, the index does not know of it yet"},
+    {"commit.before_manifest", "every rank is prepared, the manifest is not written"},
+    {"control.after_stop", "the launcher has heard of a stop and told no rank yet"},
+    {"daemon.before_reply", "an answer is about to be sent"},
     {"file.durable.after_rename", "a small file has its final name, its folder is not synced yet"},
     {"file.durable.after_sync", "a small file is synced under its temporary name"},
     {"file.durable.after_write", "a small file is written under its temporary name and not synced"},
+    {"index.write", "a batch is about to be written to the index"},
+    {"rank.after_spawn", "belay-rank has started its program and not told the launcher"},
+    {"rank.before_register", "mpirun has started belay-rank, the launcher has not heard of it"},
+    {"retention.after_mark", "a checkpoint's manifest is taken away, its files are still there"},
+    {"retention.before_mark", "a checkpoint is about to be deleted"},
+    {"run.after_begin_run", "belayd has granted the generation, nothing was started"},
+    {"run.before_spawn", "the run directory and the control socket are there, mpirun is not"},
+    {"staging.allocate", "staging memory is about to be made"},
+    {"write.after_data", "a shard's bytes are written and not synced"},
+    {"write.after_rename", "a shard has its final name, the folder is not synced yet"},
+    {"write.after_sync", "a shard is synced under its temporary name"},
+    {"write.before_data", "a rank's shards are about to be written"},
 };
 constexpr std::size_t kCount = std::size(kPoints);
 static_assert(std::ranges::is_sorted(kPoints, {}, &Point::name));

@@ -1,0 +1,542 @@
+#include "launcher/supervise/supervisor.h"
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "launcher/supervise/restart_policy.h"
+#include "runtime/base/check.h"
+#include "runtime/base/exit_status.h"
+#include "runtime/base/str.h"
+
+namespace belay::launcher {
+namespace {
+
+using base::ExitStatus;
+using base::SteadyTime;
+using base::Str;
+
+constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
+constexpr int kGraceExpired = static_cast<int>(ExitStatus::kGraceExpired);
+constexpr int kInterruptedStatus = 128 + SIGINT;
+
+// Left because it was asked to, with its last step committed; `outcome` counts where the program ignored finish()'s
+// answer.
+bool LeftSaved(const RankRecord& rank) {
+  return rank.exit && (rank.exit->status == kPreempted ||
+                       (rank.exit->status == 0 && rank.progress.attached && rank.progress.outcome == 2));
+}
+bool LeftUnsaved(const RankRecord& rank) {
+  return rank.exit && rank.progress.attached &&
+         (rank.exit->status == kGraceExpired || (rank.exit->status == 0 && rank.progress.outcome == 3));
+}
+
+// One Step: the state being changed, and what comes out.
+class Machine {
+ public:
+  Machine(SupervisorState state, SteadyTime now) : s_(std::move(state)), now_(now) {}
+
+  void Begin();
+  void On(const event::Granted& e);
+  void On(const event::Refused& e);
+  void On(const event::Registered& e);
+  void On(const event::Started& e);
+  void On(const event::Progress& e);
+  void On(const event::Exited& e);
+  void On(const event::Lost& e);
+  void On(const event::MpirunExited& e);
+  void On(const event::StopAsked& e);
+  void On(const event::CleanedUp& e);
+  void On(const event::DaemonGone& e);
+  void On(const event::Tick& e);
+
+  StepResult Take() && { return {std::move(s_), std::move(actions_), std::move(reason_)}; }
+
+ private:
+  template <typename A>
+  void Do(A action) {
+    actions_.emplace_back(std::move(action));
+  }
+  void Say(std::string text) { Do(action::Say{std::move(text)}); }
+  void Go(JobState to, std::string why, std::optional<base::Duration> limit = std::nullopt);
+
+  RankRecord* Find(std::int32_t rank);
+  bool All(RankState state) const;
+  bool NobodyLeft() const {  // no shim that is known of is at work; some may never have called
+    return std::ranges::none_of(s_.ranks, [](const RankRecord& r) {
+      return r.state == RankState::kAlive || r.state == RankState::kRegistered;
+    });
+  }
+  bool AllGone() const { return std::ranges::all_of(s_.ranks, &RankRecord::Gone); }
+  bool Past(const std::optional<SteadyTime>& time) const { return time && now_ >= *time; }
+
+  void RankGone(RankRecord& rank);
+  void Fail(const std::string& why);   // to kSettling
+  void FailRun(FailureReport report);  // no rank to blame: straight to kKilling
+  void ShimLostAtStart();
+  void Settled();                 // kSettling -> kKilling, with the report
+  void Stop(std::string source);  // kRunning -> kStopping
+  void Kill(std::string why);     // any -> kKilling
+  void Release(std::string why);  // all ended -> kReleasing
+  void Clean(std::string why);    // -> kCleaning
+  void Finish();                  // -> kDone
+  void DecideStopped();           // the verdict of a run whose ranks all left after a stop
+  void SetVerdict(Outcome outcome, int status, std::string reason) {
+    if (s_.verdict.outcome == Outcome::kNone) s_.verdict = {outcome, status, std::move(reason)};
+  }
+  void AnnounceFailure(const RestartDecision& decision);
+
+  SupervisorState s_;
+  SteadyTime now_;
+  std::vector<Action> actions_;
+  std::string reason_;
+};
+
+void Machine::Go(JobState to, std::string why, std::optional<base::Duration> limit) {
+  BELAY_CHECK(MayFollow(s_.job, to), "no transition from ", Name(s_.job), " to ", Name(to), ": ", why);
+  s_.job = to;
+  reason_ = std::move(why);
+  s_.deadline = limit ? std::optional(now_ + *limit) : std::nullopt;
+}
+
+RankRecord* Machine::Find(std::int32_t rank) {
+  return rank >= 0 && rank < static_cast<std::int32_t>(s_.ranks.size()) ? &s_.ranks[rank] : nullptr;
+}
+
+bool Machine::All(RankState state) const {
+  return std::ranges::all_of(s_.ranks, [&](const RankRecord& r) { return r.state == state; });
+}
+
+void Machine::Begin() {
+  if (s_.config.time_limit) s_.time_limit_at = now_ + *s_.config.time_limit;
+  Do(action::AskGeneration{});
+}
+
+void Machine::On(const event::Granted& e) {
+  if (s_.job != JobState::kRenewing) return;
+  s_.generation = e.generation;
+  s_.resume_step = e.newest_step;
+  s_.ranks.assign(s_.config.world_size, {});
+  for (std::int32_t i = 0; i < s_.config.world_size; ++i) s_.ranks[i].rank = i;
+  s_.failure.reset();
+  s_.will_restart = false;
+  s_.terminate_sent = false;
+  if (s_.stop_requested) return Finish();
+  s_.mpirun_alive = true;
+  Do(action::SpawnMpirun{});
+  Go(JobState::kStarting, Str("generation ", e.generation, " granted"), s_.config.launch_timeout);
+}
+
+void Machine::On(const event::Refused& e) {
+  if (s_.job != JobState::kRenewing) return;
+  SetVerdict(Outcome::kFailed, static_cast<int>(base::Describe(e.error.code).exit_status), e.error.Text());
+  Finish();
+}
+
+void Machine::On(const event::Registered& e) {
+  RankRecord* rank = Find(e.rank);
+  if (rank == nullptr || rank->state != RankState::kAbsent) return;
+  rank->local_rank = e.local_rank;
+  rank->host = e.host;
+  rank->shim_pid = e.shim_pid;
+  rank->log_path = e.log_path;
+  rank->state = RankState::kRegistered;
+  if (s_.job == JobState::kKilling) {  // it came too late
+    rank->killed_by_us = true;
+    return Do(action::KillRank{e.rank});
+  }
+  if (s_.job != JobState::kStarting || !All(RankState::kRegistered)) return;
+  for (RankRecord& r : s_.ranks) {
+    r.state = RankState::kAlive;
+    Do(action::StartProgram{r.rank});
+  }
+  Go(JobState::kRunning, "every rank registered");
+}
+
+void Machine::On(const event::Started& e) {
+  if (RankRecord* rank = Find(e.rank)) rank->pid = e.pid;
+}
+
+void Machine::On(const event::Progress& e) {
+  if (RankRecord* rank = Find(e.rank); rank != nullptr && !rank->Gone()) rank->progress = e.progress;
+}
+
+void Machine::On(const event::Exited& e) {
+  RankRecord* rank = Find(e.rank);
+  if (rank == nullptr || rank->Gone()) return;
+  rank->state = RankState::kEnded;
+  rank->exit = e.exit;
+  rank->ended_at = e.at;
+  RankGone(*rank);
+}
+
+void Machine::On(const event::Lost& e) {
+  RankRecord* rank = Find(e.rank);
+  if (rank == nullptr || rank->Gone()) return;
+  rank->state = RankState::kLost;
+  rank->ended_at = now_;
+  RankGone(*rank);
+}
+
+// What the end of one rank means for the run.
+void Machine::RankGone(RankRecord& rank) {
+  switch (s_.job) {
+    case JobState::kStarting:
+      // mpirun's own end says more (it kills the others when it cannot start one), and comes within a moment.
+      s_.deadline = std::min(*s_.deadline, now_ + s_.config.settle * 4);
+      return;
+    case JobState::kRunning:
+    case JobState::kStopping:
+      break;
+    case JobState::kSettling:
+      if (AllGone()) Settled();
+      return;
+    case JobState::kKilling:
+      if (NobodyLeft()) Clean("every program is gone");
+      return;
+    default:
+      return;
+  }
+  const bool by_our_sigterm =
+      rank.terminated_by_us && !rank.progress.attached && rank.exit &&
+      (rank.exit->signal == SIGTERM || rank.exit->status == 128 + SIGTERM || rank.exit->status == 0);
+  if (Failed(rank) && !by_our_sigterm) return Fail(Str("rank ", rank.rank, " failed"));
+  if (s_.job == JobState::kRunning && (LeftSaved(rank) || LeftUnsaved(rank))) {
+    // The program learned of the preemption by itself; the others must follow within the grace period.
+    Stop(Str("rank ", rank.rank, ", which left with status ", rank.exit->status));
+  }
+  if (AllGone()) {
+    if (s_.job == JobState::kStopping) {
+      DecideStopped();
+      return Release("every rank left after the stop");
+    }
+    SetVerdict(Outcome::kDone, 0, "every rank finished");
+    return Release("every rank ended well");
+  }
+  if (by_our_sigterm && s_.AnyAttached() && s_.StepsDone() == 0) {
+    // Some ranks had a Session, this one died before its own: the others wait for it in vain, and no step was done.
+    SetVerdict(Outcome::kPreempted, kPreempted, "stopped while it was starting: no step was lost");
+    Kill("a rank ended before it had a session");
+  }
+}
+
+void Machine::DecideStopped() {
+  if (std::ranges::any_of(s_.ranks, LeftUnsaved)) {
+    return SetVerdict(Outcome::kStoppedUnsaved, kGraceExpired,
+                      "stopped, but the ranks could not save their last steps");
+  }
+  // Any: of a program without belay rank 0 alone may save. With belay ranks that had finished lose nothing either.
+  if (std::ranges::any_of(s_.ranks, LeftSaved)) {
+    return SetVerdict(Outcome::kPreempted, kPreempted,
+                      Str("stopped by ", s_.stop_source, " with everything saved: run it again"));
+  }
+  if (s_.AnyAttached()) return SetVerdict(Outcome::kDone, 0, "every rank finished before the stop took effect");
+  if (s_.resume_step) {
+    return SetVerdict(Outcome::kPreempted, kPreempted,
+                      Str("stopped while it was starting: the checkpoint of step ", *s_.resume_step, " stands"));
+  }
+  SetVerdict(
+      Outcome::kStoppedUnsaved, kGraceExpired,
+      "stopped by SIGTERM; the program never attached to belay and did not exit 75, so belay knows of no checkpoint");
+}
+
+void Machine::Fail(const std::string& why) {
+  Go(JobState::kSettling, why, s_.config.settle);
+  if (AllGone()) Settled();
+}
+
+void Machine::AnnounceFailure(const RestartDecision& decision) {
+  s_.will_restart = decision.restart;
+  std::string next = decision.why;
+  if (decision.restart) {
+    const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
+    next += committed >= 0 ? Str(", from the checkpoint of step ", committed, " or a newer one")
+                           : std::string(", from the beginning unless a checkpoint is being committed");
+  } else {
+    SetVerdict(
+        Outcome::kFailed, s_.failure->status,
+        s_.failure->first.rank >= 0 ? Str("rank ", s_.failure->first.rank, " ", s_.failure->what) : s_.failure->what);
+    next += Str("; the run exits with status ", s_.failure->status);
+  }
+  Do(action::Report{*s_.failure, std::move(next)});
+}
+
+void Machine::Settled() {
+  s_.failure = MakeFailureReport(s_.ranks);
+  const RankRecord& first = s_.failure->first;
+  AnnounceFailure(DecideRestart({.status = s_.failure->status,
+                                 .by_signal = first.state == RankState::kLost || first.exit->signal != 0,
+                                 .never_started = first.exit && first.exit->never_started,
+                                 .steps_done = s_.StepsDone(),
+                                 .restarts_used = s_.restarts,
+                                 .restarts_max = s_.config.restarts_max,
+                                 .stop_requested = s_.stop_requested}));
+  Kill("the rest goes down with the failed rank");
+}
+
+void Machine::FailRun(FailureReport report) {
+  s_.failure = std::move(report);
+  const bool launch = s_.failure->failure_class == FailureClass::kLaunch;
+  AnnounceFailure(launch ? RestartDecision{false, "not restarted: the ranks could not be launched"}
+                         : DecideRestart({.status = s_.failure->status,
+                                          .by_signal = true,
+                                          .steps_done = s_.StepsDone(),
+                                          .restarts_used = s_.restarts,
+                                          .restarts_max = s_.config.restarts_max,
+                                          .stop_requested = s_.stop_requested}));
+  Kill(s_.failure->what);
+}
+
+void Machine::ShimLostAtStart() {
+  const auto lost = std::ranges::find_if(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; });
+  FailRun(MakeRunFailure(
+      FailureClass::kShimLost, Str("rank ", lost->rank, "'s belay-rank was killed while the run started"),
+      "it came from outside belay: a person, the scheduler, or the kernel for memory", 128 + SIGKILL, s_.ranks));
+}
+
+void Machine::Stop(std::string source) {
+  s_.stop_requested = true;
+  s_.stop_source = std::move(source);
+  // If any rank has a Session this is a program that stops at a step border; SIGTERM would only kill the slow starters.
+  const bool terminate = !s_.AnyAttached();
+  s_.terminate_sent = terminate;
+  for (RankRecord& rank : s_.ranks) {
+    if (rank.Gone()) continue;
+    rank.terminated_by_us = terminate;
+    Do(action::StopRank{rank.rank, terminate});
+  }
+  Go(JobState::kStopping, Str("stop asked for by ", s_.stop_source), s_.config.grace);
+}
+
+void Machine::Kill(std::string why) {
+  for (RankRecord& rank : s_.ranks) {
+    if (rank.state != RankState::kAlive && rank.state != RankState::kRegistered) continue;
+    rank.killed_by_us = true;
+    Do(action::KillRank{rank.rank});
+  }
+  Go(JobState::kKilling, std::move(why), s_.config.kill_timeout);
+  if (NobodyLeft()) Clean(reason_);
+}
+
+void Machine::Release(std::string why) {
+  for (const RankRecord& rank : s_.ranks) {
+    if (rank.state == RankState::kEnded) Do(action::ReleaseRank{rank.rank});
+  }
+  Go(JobState::kReleasing, std::move(why), s_.config.release_timeout);
+  if (!s_.mpirun_alive) Clean("mpirun has ended");
+}
+
+void Machine::Clean(std::string why) {
+  Do(action::CleanUp{});
+  Go(JobState::kCleaning, std::move(why), s_.config.clean_timeout);
+}
+
+void Machine::Finish() {
+  if (s_.verdict.outcome == Outcome::kNone) {
+    // Only a stop ends a run that has no verdict by itself: before its programs ran, or between two attempts.
+    const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
+    if (s_.failure && committed < 0) {
+      SetVerdict(Outcome::kFailed, s_.failure->status,
+                 "stopped while recovering from a failure, and nothing had been saved");
+    } else {
+      SetVerdict(Outcome::kPreempted, kPreempted,
+                 s_.failure ? Str("stopped by ", s_.stop_source, " while recovering: the checkpoint of step ",
+                                  committed, " stands")
+                            : Str("stopped by ", s_.stop_source, " before any program was started: nothing is lost"));
+    }
+  }
+  Do(action::Finish{s_.verdict});
+  Go(JobState::kDone, s_.verdict.reason);
+}
+
+void Machine::On(const event::MpirunExited& e) {
+  if (!s_.mpirun_alive) return;
+  s_.mpirun_alive = false;
+  const std::string how = e.signal != 0 ? Str("was killed by signal ", e.signal, " (", SignalName(e.signal), ")")
+                                        : Str("ended with status ", e.status);
+  switch (s_.job) {
+    case JobState::kStarting:
+      if (std::ranges::any_of(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; }) &&
+          e.signal == 0 && e.status > 128) {
+        return ShimLostAtStart();
+      }
+      if (e.signal != 0) {
+        return FailRun(MakeRunFailure(FailureClass::kMpirunLost, Str("mpirun ", how, " while the run started"),
+                                      "it came from outside belay: a person or the scheduler", 128 + e.signal,
+                                      s_.ranks));
+      }
+      return FailRun(MakeRunFailure(FailureClass::kLaunch, Str("mpirun ", how, " before every rank had registered"),
+                                    "its own words are below and in mpirun.log",
+                                    static_cast<int>(ExitStatus::kUnavailable), s_.ranks));
+    case JobState::kSettling:
+      if (e.signal == 0) return;  // a failing rank takes mpirun along, not the other way round
+      [[fallthrough]];
+    case JobState::kRunning:
+    case JobState::kStopping:
+      return FailRun(MakeRunFailure(FailureClass::kMpirunLost, Str("mpirun ", how, " under the run"),
+                                    "it came from outside belay: a person, the scheduler, or the kernel for memory",
+                                    e.signal != 0 ? 128 + e.signal : (e.status != 0 ? e.status : 1), s_.ranks));
+    case JobState::kReleasing:
+      return Clean("mpirun has ended");
+    default:
+      return;
+  }
+}
+
+void Machine::On(const event::StopAsked& e) {
+  const bool again = s_.stop_requested;
+  const bool kill = e.now || (e.interrupt && again);
+  switch (s_.job) {
+    case JobState::kDone:
+      return;
+    case JobState::kRunning:
+      if (!kill) {
+        Say(Str("stopping on ", e.source, ": the ranks finish their step and save, within ",
+                std::chrono::duration_cast<std::chrono::seconds>(s_.config.grace).count(), " s"));
+        return Stop(e.source);
+      }
+      break;
+    case JobState::kStopping:
+      if (!kill) return;
+      break;
+    case JobState::kStarting:
+      s_.stop_requested = true;
+      s_.stop_source = e.source;
+      if (kill) SetVerdict(Outcome::kInterrupted, kInterruptedStatus, Str("killed by ", e.source));
+      return Kill("stopped before any program was started");
+    default:
+      // Already on the way down: no restart after this one.
+      if (!again) {
+        s_.stop_requested = true;
+        s_.stop_source = e.source;
+        if (s_.will_restart || s_.job == JobState::kRenewing) Say(Str("stopping on ", e.source, ": no restart"));
+      }
+      s_.will_restart = false;
+      if (kill && s_.verdict.outcome == Outcome::kNone) {
+        SetVerdict(Outcome::kInterrupted, kInterruptedStatus, Str("killed by ", e.source));
+      }
+      if (s_.job == JobState::kRenewing) Finish();
+      return;
+  }
+  s_.stop_requested = true;
+  if (s_.stop_source.empty()) s_.stop_source = e.source;
+  SetVerdict(Outcome::kInterrupted, kInterruptedStatus, Str("killed by ", e.source, " without waiting for a save"));
+  Kill("killed on request");
+}
+
+void Machine::On(const event::CleanedUp& e) {
+  if (s_.job != JobState::kCleaning) return;
+  s_.mpirun_alive = false;
+  if (e.surviving > 0)
+    Say(Str(e.surviving, " processes of the run could not be killed (stuck in the kernel?); they hold memory"));
+  const bool restart = s_.will_restart && !s_.stop_requested;
+  Do(action::EndAttempt{restart});
+  if (!restart) return Finish();
+  ++s_.restarts;
+  Do(action::AskGeneration{s_.generation});
+  Go(JobState::kRenewing, "the run restarts");
+}
+
+void Machine::On(const event::DaemonGone&) {
+  if (s_.job == JobState::kDone) return;
+  Do(action::RestartDaemon{});
+}
+
+void Machine::On(const event::Tick&) {
+  if (s_.job == JobState::kRunning && Past(s_.time_limit_at)) {
+    s_.time_limit_at.reset();
+    Say("stopping: the run's --timeout has passed");
+    return Stop("--timeout");
+  }
+  if (!Past(s_.deadline)) return;
+  switch (s_.job) {
+    case JobState::kStarting: {
+      if (std::ranges::any_of(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; }))
+        return ShimLostAtStart();
+      const auto missing =
+          std::ranges::count_if(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kAbsent; });
+      return FailRun(
+          MakeRunFailure(FailureClass::kLaunch,
+                         Str(missing, " of ", s_.ranks.size(), " ranks did not come up within ",
+                             std::chrono::duration_cast<std::chrono::seconds>(s_.config.launch_timeout).count(), " s"),
+                         "mpirun's own words are below and in mpirun.log; --launch-timeout gives it longer",
+                         static_cast<int>(ExitStatus::kUnavailable), s_.ranks));
+    }
+    case JobState::kStopping:
+      SetVerdict(Outcome::kStoppedUnsaved, kGraceExpired,
+                 Str("the ranks did not leave within the grace period of ",
+                     std::chrono::duration_cast<std::chrono::seconds>(s_.config.grace).count(),
+                     " s and were killed; --grace gives them longer"));
+      return Kill("the grace period expired");
+    case JobState::kSettling:
+      return Settled();
+    case JobState::kKilling:
+      return Clean("some ranks did not answer in time");
+    case JobState::kReleasing:
+      return Clean("mpirun did not end by itself");
+    case JobState::kCleaning:
+      return On(event::CleanedUp{0, 1});
+    default:
+      return;
+  }
+}
+
+}  // namespace
+
+std::string_view Name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kNone:
+      return "none";
+    case Outcome::kDone:
+      return "done";
+    case Outcome::kPreempted:
+      return "preempted";
+    case Outcome::kStoppedUnsaved:
+      return "stopped_unsaved";
+    case Outcome::kFailed:
+      return "failed";
+    case Outcome::kInterrupted:
+      return "interrupted";
+  }
+  return "unknown";
+}
+
+std::int64_t SupervisorState::StepsDone() const {
+  std::int64_t most = 0;
+  for (const RankRecord& rank : ranks) most = std::max(most, rank.progress.attached ? rank.progress.StepsDone() : 0);
+  return most;
+}
+
+std::int64_t SupervisorState::CommittedStep() const {
+  std::int64_t newest = -1;
+  for (const RankRecord& rank : ranks) newest = std::max(newest, rank.progress.committed_step);
+  return newest;
+}
+
+bool SupervisorState::AnyAttached() const {
+  return std::ranges::any_of(ranks, [](const RankRecord& r) { return r.progress.attached; });
+}
+
+StepResult Begin(const SupervisorConfig& config, SteadyTime now) {
+  BELAY_CHECK(config.world_size > 0, "a run has at least one rank");
+  SupervisorState state;
+  state.config = config;
+  Machine machine(std::move(state), now);
+  machine.Begin();
+  return std::move(machine).Take();
+}
+
+StepResult Step(SupervisorState state, const Event& event, SteadyTime now) {
+  Machine machine(std::move(state), now);
+  std::visit([&](const auto& e) { machine.On(e); }, event);
+  return std::move(machine).Take();
+}
+
+std::optional<SteadyTime> NextDeadline(const SupervisorState& state) {
+  std::optional<SteadyTime> next = state.deadline;
+  if (state.job == JobState::kRunning && state.time_limit_at && (!next || *state.time_limit_at < *next))
+    next = state.time_limit_at;
+  return next;
+}
+
+}  // namespace belay::launcher

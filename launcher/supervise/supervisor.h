@@ -1,0 +1,181 @@
+// The run's state machine: events in; new state, actions and a reason out. Pure: no I/O, no clock, no threads.
+//
+// The loop in launcher/run carries the actions out in order and feeds back what happens. Rules it can rely on:
+//   - After the last event Step answers kDone exactly once, with a kFinish action that holds the verdict.
+//   - Before kDone every attempt that spawned mpirun went through kCleaning, whose kCleanUp action kills mpirun and
+//   everything
+//     that carries the attempt's mark. So no rank outlives the run.
+//   - NextDeadline says when to send a Tick; a state that waits for others always has one, except kRunning, which is
+//   the work,
+//     and kRenewing, whose wait belayd bounds.
+// Events of an earlier attempt must not be fed in (the loop knows which attempt a connection belongs to).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "launcher/supervise/failure_report.h"
+#include "launcher/supervise/job_state.h"
+#include "launcher/supervise/rank_record.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/ids.h"
+#include "runtime/base/result.h"
+
+namespace belay::launcher {
+
+struct SupervisorConfig {
+  std::int32_t world_size = 1;
+  std::int32_t restarts_max = 3;
+  base::Duration grace = std::chrono::seconds(60);
+  base::Duration launch_timeout = std::chrono::seconds(60);
+  base::Duration settle = std::chrono::milliseconds(250);
+  base::Duration kill_timeout = std::chrono::seconds(5);     // for shims to say that their programs are gone
+  base::Duration release_timeout = std::chrono::seconds(5);  // for mpirun to leave by itself
+  base::Duration clean_timeout = std::chrono::seconds(20);
+  std::optional<base::Duration> time_limit;  // --timeout: then stop as if asked to
+};
+
+// How the run ended, or will.
+enum class Outcome : std::uint8_t {
+  kNone,
+  kDone,            // every rank finished
+  kPreempted,       // stopped with everything saved (or nothing to lose): run again
+  kStoppedUnsaved,  // stopped, and belay knows of no checkpoint of the last steps
+  kFailed,
+  kInterrupted,  // killed by a second interrupt
+};
+std::string_view Name(Outcome outcome);
+
+struct Verdict {
+  Outcome outcome = Outcome::kNone;
+  int exit_status = 0;
+  std::string reason;
+};
+
+struct SupervisorState {
+  SupervisorConfig config;
+  JobState job = JobState::kRenewing;
+  base::Generation generation;              // granted last
+  std::optional<std::int64_t> resume_step;  // what this generation starts from
+  std::vector<RankRecord> ranks;            // by rank
+  std::int32_t restarts = 0;
+  bool stop_requested = false;
+  std::string stop_source;                   // "SIGTERM", "belay stop", "--timeout", "rank 2 left with status 75"
+  bool terminate_sent = false;               // programs that never attached got SIGTERM
+  std::optional<base::SteadyTime> deadline;  // of the current state
+  std::optional<base::SteadyTime> time_limit_at;
+  bool mpirun_alive = false;
+  std::optional<FailureReport> failure;
+  bool will_restart = false;
+  bool daemon_gone = false;
+  Verdict verdict;
+
+  std::int64_t StepsDone() const;      // furthest rank, this generation
+  std::int64_t CommittedStep() const;  // newest known, -1 if none
+  bool AnyAttached() const;
+};
+
+namespace event {
+struct Granted {  // belayd granted a generation
+  base::Generation generation;
+  std::optional<std::int64_t> newest_step;
+};
+struct Refused {
+  base::Error error;
+};
+struct Registered {
+  std::int32_t rank = 0;
+  std::int32_t local_rank = 0;
+  std::string host;
+  std::int32_t shim_pid = 0;
+  std::string log_path;
+};
+struct Started {
+  std::int32_t rank = 0;
+  std::int32_t pid = 0;
+};
+struct Progress {
+  std::int32_t rank = 0;
+  RankProgress progress;
+};
+struct Exited {
+  std::int32_t rank = 0;
+  RankExit exit;
+  base::SteadyTime at{};  // when the shim saw it
+};
+struct Lost {
+  std::int32_t rank = 0;
+};
+struct MpirunExited {
+  int status = 0;  // a hint at best
+  int signal = 0;
+};
+struct StopAsked {
+  std::string source;
+  bool interrupt = false;  // a second one kills
+  bool now = false;        // kill without waiting
+};
+struct CleanedUp {
+  std::int32_t killed = 0;     // processes that were still there
+  std::int32_t surviving = 0;  // that could not be killed
+};
+struct DaemonGone {};
+struct Tick {};
+}  // namespace event
+using Event =
+    std::variant<event::Granted, event::Refused, event::Registered, event::Started, event::Progress, event::Exited,
+                 event::Lost, event::MpirunExited, event::StopAsked, event::CleanedUp, event::DaemonGone, event::Tick>;
+
+namespace action {
+struct AskGeneration {  // BeginRun; answer with Granted or Refused
+  base::Generation continues;
+};
+struct SpawnMpirun {};  // for state.generation; answer with MpirunExited at its end (also if it could not be started)
+struct StartProgram {
+  std::int32_t rank = 0;
+};
+struct StopRank {
+  std::int32_t rank = 0;
+  bool terminate = false;  // SIGTERM to the program, because it never attached
+};
+struct KillRank {
+  std::int32_t rank = 0;
+};
+struct ReleaseRank {
+  std::int32_t rank = 0;
+};
+struct CleanUp {};  // kill mpirun and everything marked; answer with CleanedUp
+struct RestartDaemon {};
+struct Say {  // one line for the user
+  std::string text;
+};
+struct Report {
+  FailureReport report;
+  std::string next;
+};
+struct EndAttempt {  // the attempt's books can be closed: verdict.json of this generation
+  bool restarts = false;
+};
+struct Finish {
+  Verdict verdict;
+};
+}  // namespace action
+using Action = std::variant<action::AskGeneration, action::SpawnMpirun, action::StartProgram, action::StopRank,
+                            action::KillRank, action::ReleaseRank, action::CleanUp, action::RestartDaemon, action::Say,
+                            action::Report, action::EndAttempt, action::Finish>;
+
+struct StepResult {
+  SupervisorState state;
+  std::vector<Action> actions;
+  std::string reason;  // why the job state changed; empty if it did not
+};
+
+// The beginning: asks for the first generation.
+StepResult Begin(const SupervisorConfig& config, base::SteadyTime now);
+StepResult Step(SupervisorState state, const Event& event, base::SteadyTime now);
+std::optional<base::SteadyTime> NextDeadline(const SupervisorState& state);
+
+}  // namespace belay::launcher
