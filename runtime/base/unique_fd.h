@@ -22,6 +22,8 @@ class UniqueFd {
   bool valid() const { return fd_ >= 0; }
   int Release() { return std::exchange(fd_, -1); }
   void Reset(int fd = -1);  // closes what is held
+  // Another descriptor of the same open file, closed on exec; not valid if that failed, errno tells.
+  UniqueFd Duplicate() const;
 
  private:
   int fd_ = -1;

@@ -1,5 +1,6 @@
 #include "runtime/base/unique_fd.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace belay::base {
@@ -9,5 +10,7 @@ void UniqueFd::Reset(int fd) {
   if (fd_ >= 0) ::close(fd_);
   fd_ = fd;
 }
+
+UniqueFd UniqueFd::Duplicate() const { return UniqueFd(::fcntl(fd_, F_DUPFD_CLOEXEC, 3)); }
 
 }  // namespace belay::base
