@@ -1,0 +1,1 @@
+// libbelay.so is made of static libraries; CMake wants one source of its own.

@@ -1,0 +1,228 @@
+"""What cannot work is refused with a clear message and its own exit status; training goes on when only a save failed."""
+
+import os
+import socket
+import struct
+import subprocess
+
+import pytest
+
+from sandbox import BIN, eventually
+from training import Training, assert_same_losses, assert_whole
+
+
+def mount_tmpfs(box, folder, size):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"mounting a small tmpfs is refused here: {done.stderr.strip()}")
+    box.mounts.append(folder)
+
+
+def test_a_full_disk_fails_the_saves_and_not_the_training(box, reference):
+    training = Training(box, "gpt", 2)
+    mount_tmpfs(box, box.data, "4m")
+    with open(box.data / "filler", "wb") as filler:
+        filler.write(b"x" * (3 << 20))  # leaves room for the index and logs, not for checkpoints
+    training.extra = ("--width", 128)
+    expected = reference("gpt", 2, extra=("--width", 128))
+    run = training.run()
+    run.expect(0)
+    assert "full" in run.err or "space" in run.err.lower(), run.text()
+    assert_whole(training.lines())
+    assert_same_losses(training.lines(), expected)
+    assert not box.checkpoints()
+    box.assert_nothing_left()
+
+
+def test_a_read_only_data_folder(box):
+    mount_tmpfs(box, box.data, "4m")
+    subprocess.run(["mount", "-o", "remount,ro", str(box.data)], check=True)
+    run = Training(box, "gpt", 1).run()
+    run.expect(73)
+    assert str(box.data) in run.err, run.text()
+    assert "read-only" in run.err.lower(), run.text()
+    box.assert_nothing_left()
+
+
+def test_a_data_folder_that_is_a_file(box):
+    plain = box.root / "plain"
+    plain.write_text("")
+    run = Training(box, "gpt", 1).run("--data-dir", plain)
+    assert run.status in (64, 73, 74), run.text()
+    assert str(plain) in run.err, run.text()
+
+
+def test_a_stale_socket_is_replaced(box):
+    box.socket_path().parent.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(box.socket_path()))
+    assert box.socket_path().is_socket()
+    training = Training(box, "gpt", 1, steps=30)
+    training.run().expect(0)
+    assert_whole(training.lines(), 30)
+    box.assert_nothing_left()
+
+
+def test_a_socket_folder_that_others_can_write_is_refused(box):
+    folder = box.socket_path().parent
+    folder.mkdir()
+    folder.chmod(0o777)
+    run = Training(box, "gpt", 1, steps=30).run()
+    run.expect(77)
+    assert str(folder) in run.err, run.text()
+
+
+@pytest.fixture
+def daemon(box):
+    """belayd on a socket of the test's choice."""
+    path = box.root / "s"
+    started = box.start(BIN / "belayd", "--data-dir", box.data, "--socket", path)
+
+    def answers():
+        assert started.process.poll() is None, started.text()
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(path)) == 0
+
+    eventually(answers, 10, "belayd answers")
+    return started, path
+
+
+def frame(body, magic=0x594C4542, version=1, descriptors=0, size=None, digest=0):
+    return struct.pack("<IBBHII", magic, version, descriptors, 0, len(body) if size is None else size, digest) + body
+
+
+GARBAGE = {
+    "noise": bytes(range(256)) * 40,
+    "a web browser": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a wrong version": frame(b"", version=99),
+    "a huge length": frame(b"", size=0xFFFFFFFF),
+    "a wrong digest": frame(b"hello", digest=12345),
+    "many descriptors announced": frame(b"", descriptors=255),
+    "half a header": b"BEL",
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_garbage_on_the_socket_ends_that_connection_only(box, daemon, name):
+    started, path = daemon
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        try:
+            connection.sendall(GARBAGE[name])
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):  # an error may be sent first; then the end
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert started.process.poll() is None, started.text()
+    box.run("daemon", "status", "--socket", path, seconds=20).expect(0)
+
+
+def test_a_server_that_is_no_belayd(box):
+    path = box.root / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        started = box.belay("daemon", "status", "--socket", path)
+        server.settimeout(20)
+        connection, _ = server.accept()
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2p1 and more words than a header\r\n")
+        started.wait(20).expect(76)
+        connection.close()
+    assert str(path) in started.err, started.text()
+
+
+def test_nobody_behind_the_named_socket(box):
+    started = box.run("daemon", "status", "--socket", box.root / "none", seconds=20)
+    assert started.status in (66, 69), started.text()
+    assert str(box.root / "none") in started.err + started.out, started.text()
+
+
+def test_another_user_is_refused(box):
+    """A daemon of user 65534; user 65533 may connect, and is told why that does not help."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming two other users needs root")
+    for folder in (box.root, box.data, box.temporary):
+        folder.chmod(0o777)
+    path = box.root / "s"
+    readable = subprocess.run(["setpriv", "--reuid=65533", "--clear-groups", "test", "-x", str(BIN / "belay")], check=False)
+    if readable.returncode != 0:
+        pytest.skip(f"another user cannot run {BIN / 'belay'}")
+    started = box.start("setpriv", "--reuid=65534", "--clear-groups", BIN / "belayd", "--data-dir", box.data, "--socket",
+                        path)
+    eventually(path.exists, 10, lambda: "belayd's socket\n" + started.text())
+    path.chmod(0o777)  # so that the check is belayd's and not the file system's
+    stranger = box.start("setpriv", "--reuid=65533", "--clear-groups", BIN / "belay", "ckpt", "list", "--socket", path)
+    stranger.wait(20).expect(77)
+    assert "65533" in stranger.err or "user" in stranger.err, stranger.text()
+
+
+BAD_COMMANDS = [
+    ["run", "--nonsense", "--", "true"],
+    ["run", "-n", "0", "--", "true"],
+    ["run", "-n", "many", "--", "true"],
+    ["run", "-n", "2", "-n", "3", "--", "true"],
+    ["run"],
+    ["run", "--job", "../escape", "--", "true"],
+    ["run", "--job", ".hidden", "--", "true"],
+    ["nosuchverb"],
+    ["ckpt", "nosuchverb"],
+    ["ckpt", "show"],
+    [],
+]
+
+
+@pytest.mark.parametrize("words", BAD_COMMANDS, ids=lambda words: " ".join(words) or "nothing")
+def test_a_bad_command_line(box, words):
+    run = box.run(*words, seconds=20).expect(64)
+    assert run.err.strip(), "it says why"
+    assert not run.out.strip(), "stdout is for results"
+    box.assert_nothing_left()
+
+
+def test_help_is_a_result(box):
+    for words in (["--help"], ["run", "--help"], ["ckpt", "--help"], ["daemon", "--help"]):
+        assert "Usage" in box.run(*words, seconds=20).expect(0).out or "usage" in box.run(*words, seconds=20).out
+
+
+def test_a_program_that_is_not_there(box):
+    run = box.run("run", "-n", "2", "--", "/no/such/program", seconds=60)
+    run.expect(127)
+    assert "/no/such/program" in run.err, run.text()
+    box.assert_nothing_left()
+
+
+def test_a_bad_flag_of_the_trainer_is_not_tried_again(box):
+    run = Training(box, "gpt", 2, extra=("--dept", 3)).run(seconds=60)
+    run.expect(64)
+    assert "dept" in run.err + run.out, run.text()
+    assert len(list((box.data / ".runs/default/j").iterdir())) == 1, "one generation: no restart"
+    box.assert_nothing_left()
+
+
+def test_a_text_that_is_not_there(box):
+    run = Training(box, "gpt", 2, extra=("--data", "/no/such/text")).run(seconds=60)
+    run.expect(66)
+    assert "/no/such/text" in run.err + run.out, run.text()
+
+
+def test_an_unknown_job(box):
+    shown = box.run("ckpt", "show", "nosuchjob", seconds=20)
+    shown.expect(66)
+    assert "nosuchjob" in shown.err, shown.text()
+
+
+def test_the_same_job_twice_at_once(box):
+    training = Training(box, "gpt", 1)
+    first = training.start()
+    training.reaches(20, first)
+    second = training.run(seconds=60)
+    second.expect(75)
+    assert "another run" in second.err or "busy" in second.err.lower(), second.text()
+    first.signal(15)
+    first.wait(60).expect(75)
+    box.assert_nothing_left()
