@@ -10,6 +10,10 @@ if(BELAY_SANITIZE)
   target_compile_options(belay_sanitizers INTERFACE -fsanitize=${BELAY_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(belay_sanitizers INTERFACE -fsanitize=${BELAY_SANITIZE})
 endif()
+if(BELAY_FUZZ)  # so that the fuzzers see which branches an input reaches
+  target_compile_options(belay_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(belay_sanitizers INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 function(belay_target_defaults target)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
