@@ -1,0 +1,213 @@
+#include "checkpoint/daemon/connection_hub.h"
+
+#include <utility>
+
+#include "checkpoint/daemon/wire.h"
+#include "runtime/base/fault_points.h"
+#include "runtime/base/log.h"
+
+namespace belay::checkpoint {
+
+using base::Code;
+
+struct ConnectionHub::Client {
+  commit::ConnectionId id = 0;
+  std::unique_ptr<base::Connection> connection;
+  std::thread reader, sender;
+  std::atomic<bool> finished = false;  // the reading thread is about to end
+  std::atomic<std::size_t> under_way = 0;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<base::Message> outgoing;  // guarded by mutex
+  std::size_t outgoing_bytes = 0;      // guarded by mutex
+  bool closing = false;                // guarded by mutex; the sender ends once `outgoing` is empty
+  bool broken = false;                 // guarded by mutex; what is left cannot be sent
+
+  void Enqueue(base::Message message) {
+    const std::scoped_lock lock(mutex);
+    if (closing || broken) return;
+    outgoing_bytes += message.body.size();
+    if (outgoing_bytes > kQueuedAnswerBytesMax) {  // it asks and never reads
+      broken = true;
+      connection->Shutdown();
+    }
+    outgoing.push_back(std::move(message));
+    changed.notify_all();
+  }
+  void CloseAfterSending() {
+    const std::scoped_lock lock(mutex);
+    closing = true;
+    changed.notify_all();
+  }
+};
+
+ConnectionHub::ConnectionHub(base::Listener& listener, HubOptions options, Handlers handlers)
+    : listener_(listener), options_(std::move(options)), handlers_(std::move(handlers)) {}
+
+ConnectionHub::~ConnectionHub() { Stop(); }
+
+void ConnectionHub::Start() {
+  accepter_ = std::thread([this] { AcceptLoop(); });
+}
+
+void ConnectionHub::StopAccepting() {
+  listener_.Shutdown();
+  if (accepter_.joinable()) accepter_.join();
+}
+
+void ConnectionHub::Stop() {
+  if (std::exchange(stopped_, true)) return;
+  StopAccepting();
+  std::map<commit::ConnectionId, std::shared_ptr<Client>> clients;
+  {
+    const std::scoped_lock lock(mutex_);
+    clients = clients_;
+  }
+  for (auto& [id, client] : clients) client->CloseAfterSending();
+  for (auto& [id, client] : clients) {
+    if (client->sender.joinable()) client->sender.join();
+    client->connection->Shutdown();
+    if (client->reader.joinable()) client->reader.join();
+  }
+}
+
+void ConnectionHub::AcceptLoop() {
+  while (true) {
+    auto caller = listener_.Accept();
+    if (!caller) {
+      // Out of descriptors, most likely: those that are here go on, and closing ones make room.
+      base::LogError("accept_failed", {{"why", caller.error().Text()}});
+      ReapFinished();
+      base::SystemClock().SleepFor(std::chrono::milliseconds(100));
+      continue;
+    }
+    if (!*caller) return;
+    ReapFinished();
+    auto client = std::make_shared<Client>();
+    client->id = next_id_++;
+    client->connection = *std::move(*caller);
+    const std::scoped_lock lock(mutex_);
+    clients_[client->id] = client;
+    client->reader = std::thread([this, client] { ReadLoop(*client); });
+  }
+}
+
+void ConnectionHub::ReapFinished() {
+  std::vector<std::shared_ptr<Client>> finished;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (auto at = clients_.begin(); at != clients_.end();) {
+      if (!at->second->finished) {
+        ++at;
+        continue;
+      }
+      finished.push_back(at->second);
+      at = clients_.erase(at);
+    }
+  }
+  for (const auto& client : finished) client->reader.join();
+}
+
+// True if the client may go on. Otherwise it has been told why.
+bool ConnectionHub::SayHello(Client& client) {
+  wire::Welcome welcome = options_.welcome;
+  const auto refuse = [&](Code code, const std::string& why) {
+    ToWire(base::Error{code, why, nullptr}, *welcome.mutable_failure());
+    base::LogWarning("connection_refused", {{"why", why}});
+    base::IgnoreError(client.connection->Send({welcome.SerializeAsString(), {}}), "it is being sent away");
+    return false;
+  };
+  auto first = client.connection->Receive(options_.hello_timeout);
+  if (!first) return refuse(first.error().code, "no hello: " + first.error().Text());
+  if (!*first) return false;  // a look whether somebody listens
+  wire::Hello hello;
+  if (!hello.ParseFromString((*first)->body)) return refuse(Code::kProtocol, "the first message is no hello");
+  if (hello.protocol_version() != kProtocolVersion) {
+    return refuse(Code::kProtocolVersion, base::Str("this belayd speaks protocol version ", kProtocolVersion, ", ",
+                                                    hello.program().substr(0, 64), " speaks ",
+                                                    hello.protocol_version(), "; update the older one"));
+  }
+  const base::Peer peer = client.connection->PeerIdentity();
+  if (options_.same_user_only && peer.uid != options_.daemon_uid) {
+    return refuse(Code::kPermissionDenied, base::Str("this belayd serves user ", options_.daemon_uid, " only, not user ",
+                                                     peer.uid));
+  }
+  std::size_t connected = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [id, other] : clients_) connected += other->finished ? 0 : 1;
+  }
+  if (connected > kConnectionsMax) {
+    return refuse(Code::kLimitExceeded, base::Str("this belayd has its ", kConnectionsMax, " connections already"));
+  }
+  return client.connection->Send({welcome.SerializeAsString(), {}}).has_value();
+}
+
+void ConnectionHub::ReadLoop(Client& client) {
+  if (SayHello(client)) {
+    client.sender = std::thread([this, &client] { SendLoop(client); });
+    handlers_.opened(client.id, client.connection->PeerIdentity());
+    while (true) {
+      auto message = client.connection->Receive(std::nullopt);
+      if (!message) {
+        base::LogWarning("connection_lost", {{"connection", client.id}, {"why", message.error().Text()}});
+        break;
+      }
+      if (!*message) break;
+      wire::Request request;
+      if (!request.ParseFromString((*message)->body)) {
+        base::LogWarning("connection_lost", {{"connection", client.id}, {"why", "a message is not a request"}});
+        break;
+      }
+      if (++client.under_way > kRequestsUnderWayMax) {
+        wire::Response response;
+        ToWire(base::Error{Code::kLimitExceeded, "too many requests are under way on this connection", nullptr},
+               *response.mutable_failure());
+        response.set_id(request.id());
+        Send(client.id, response, {});
+        continue;
+      }
+      handlers_.request({client.id, request.id()}, request);
+    }
+    handlers_.closed(client.id);
+    client.CloseAfterSending();
+    client.sender.join();
+  }
+  client.connection->Shutdown();
+  client.finished = true;
+}
+
+void ConnectionHub::SendLoop(Client& client) {
+  std::unique_lock lock(client.mutex);
+  while (true) {
+    client.changed.wait(lock, [&] { return client.closing || client.broken || !client.outgoing.empty(); });
+    if (client.broken || client.outgoing.empty()) return;
+    const base::Message message = std::move(client.outgoing.front());
+    client.outgoing.pop_front();
+    client.outgoing_bytes -= message.body.size();
+    lock.unlock();
+    base::Status sent = base::FaultPoint("daemon.before_reply");
+    if (sent) sent = client.connection->Send(message);
+    lock.lock();
+    if (sent) continue;
+    client.broken = true;
+    base::LogWarning("answer_not_sent", {{"connection", client.id}, {"why", sent.error().Text()}});
+    client.connection->Shutdown();
+  }
+}
+
+void ConnectionHub::Send(commit::ConnectionId connection, const wire::Response& response,
+                         std::vector<base::UniqueFd> descriptors) {
+  std::shared_ptr<Client> client;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = clients_.find(connection);
+    if (found == clients_.end()) return;
+    client = found->second;
+  }
+  if (client->under_way > 0) --client->under_way;
+  client->Enqueue({response.SerializeAsString(), std::move(descriptors)});
+}
+
+}  // namespace belay::checkpoint

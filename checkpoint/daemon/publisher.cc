@@ -1,0 +1,222 @@
+#include "checkpoint/daemon/publisher.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "checkpoint/commit/manifest_assembly.h"
+#include "checkpoint/index/schema.h"
+#include "runtime/base/fault_points.h"
+#include "runtime/base/log.h"
+
+namespace belay::checkpoint {
+
+using base::Code;
+
+base::Status Publisher::WriteIndex(const base::IndexBatch& batch) {
+  BELAY_TRY(base::FaultPoint("index.write"));
+  return index_.Write(batch);
+}
+
+void Publisher::WriteIndexOrLog(const base::IndexBatch& batch) {
+  if (auto written = WriteIndex(batch); !written) {
+    base::LogError("index_not_written", {{"why", written.error().Text()}});
+  }
+}
+
+// --- generations ---
+
+commit::GenerationPersisted Publisher::Persist(const commit::PersistGeneration& order) {
+  commit::GenerationPersisted event{order.job, order.generation, std::nullopt};
+  if (auto persisted = PersistOrFail(order); !persisted) event.error = persisted.error();
+  return event;
+}
+
+base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order) {
+  const index::JobRecord record{order.generation, order.owner_uid};
+  BELAY_TRY(index::WriteGenerationFile(files_, folders_, order.job, record));
+  BELAY_TRY(base::FaultPoint("begin_run.after_generation"));
+  SweepJob(order.job);
+  base::IndexBatch batch;
+  batch.Put(index::JobRecordKey(order.job), index::EncodeJobRecord(record));
+  return WriteIndex(batch);
+}
+
+// No snapshot of the job is under way, so a folder without a manifest has no owner any more.
+void Publisher::SweepJob(const commit::JobKey& job) {
+  const std::string folder = folders_.Job(job);
+  const auto names = files_.List(folder);
+  if (!names) return base::LogWarning("sweep_failed", {{"folder", folder}, {"why", names.error().Text()}});
+  for (const std::string& name : *names) {
+    if (!ParseCheckpointDirectoryName(name)) continue;
+    const std::string directory = folder + "/" + name;
+    if (base::Exists(files_, directory + "/" + std::string(kManifestName))) continue;
+    const base::Status removed = index::RemoveLeftover(files_, directory);
+    if (removed) base::LogInfo("leftover_removed", {{"folder", directory}});
+    else base::LogWarning("leftover_stays", {{"folder", directory}, {"why", removed.error().Text()}});
+  }
+}
+
+// --- snapshots ---
+
+void Publisher::RecordPrepared(const commit::WriteFinished& written) {
+  base::IndexBatch batch;
+  batch.Put(index::PreparedRecordKey(written.job, written.id, written.rank), "{}");
+  WriteIndexOrLog(batch);
+}
+
+commit::ManifestFinished Publisher::Publish(const commit::PublishManifest& order) {
+  commit::ManifestFinished event{order.job, order.id, std::nullopt, {}, {}};
+  auto manifest = commit::AssembleManifest(order, base::Rfc3339(clock_.WallNow()));
+  if (!manifest) {
+    event.error = manifest.error();
+    return event;
+  }
+  event.manifest = EncodeManifest(*manifest);
+  if (auto complete = DecodeManifest(event.manifest); complete) {  // what readers will make of it, digest included
+    event.info = index::InfoOf(*complete, false);
+  } else {
+    event.error = complete.error();
+    event.manifest.clear();
+    return event;
+  }
+  if (order.memory_only) return event;
+  if (auto stored = StoreManifest(folders_.Checkpoint(order.job, order.id), event.manifest); !stored) {
+    event.error = stored.error();
+    return event;
+  }
+  base::IndexBatch batch;
+  batch.Put(index::CheckpointRecordKey(order.job, order.id), index::EncodeCheckpointRecord(event.info));
+  for (const commit::RankContribution& rank : order.ranks) {
+    batch.Delete(index::PreparedRecordKey(order.job, order.id, rank.rank));
+  }
+  const base::Status before_index = base::FaultPoint("commit.before_index");
+  if (before_index) WriteIndexOrLog(batch);
+  else base::LogError("index_not_written", {{"why", before_index.error().Text()}});
+  return event;
+}
+
+// The durable recipe, spelled out for its fault points. Once the rename has happened the checkpoint may survive a crash; a
+// failure after it takes the manifest away again, so that nobody is told FAILED of what a restart would find committed.
+base::Status Publisher::StoreManifest(const std::string& directory, const std::string& text) {
+  BELAY_TRY(base::FaultPoint("commit.before_manifest"));
+  const std::string path = directory + "/" + std::string(kManifestName);
+  const std::string temporary = path + ".tmp";
+  BELAY_ASSIGN(auto file, files_.Open(temporary, {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));
+  BELAY_TRY(file->WriteAt(0, std::as_bytes(std::span(text))));
+  BELAY_TRY(file->Sync());
+  BELAY_TRY(file->Close());
+  BELAY_TRY(base::FaultPoint("commit.after_manifest_write"));
+  BELAY_TRY(files_.Rename(temporary, path));
+  base::Status synced = base::FaultPoint("commit.after_manifest_rename");
+  if (synced) synced = files_.SyncDirectory(directory);
+  if (!synced) base::IgnoreError(files_.Remove(path), "DiscardFiles tries again");
+  return synced;
+}
+
+commit::DiscardFinished Publisher::Discard(const commit::DiscardFiles& order) {
+  const std::string directory = folders_.Checkpoint(order.job, order.id);
+  if (auto removed = DeleteOrFail(directory); !removed) {
+    base::LogWarning("leftover_stays", {{"folder", directory}, {"why", removed.error().Text()}});
+  }
+  base::IndexBatch batch;
+  if (const auto prepared = index_.Scan(index::PreparedPrefix(order.job, order.id))) {
+    for (const auto& [key, value] : *prepared) batch.Delete(key);
+  }
+  if (!batch.empty()) WriteIndexOrLog(batch);
+  return {order.job, order.id};
+}
+
+// --- deletions ---
+
+commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) {
+  commit::RemoveFinished event{order.job, order.id, std::nullopt, 0};
+  const std::string directory = folders_.Checkpoint(order.job, order.id);
+  base::Status removed = base::FaultPoint("retention.before_mark");
+  if (removed) removed = DeleteOrFail(directory);
+  // Without its manifest it is no checkpoint, whatever is left of it: the next sweep takes the rest.
+  const bool is_gone = !base::Exists(files_, directory + "/" + std::string(kManifestName));
+  if (!removed) {
+    base::LogWarning("removal_failed", {{"folder", directory}, {"why", removed.error().Text()}});
+    if (!is_gone) event.error = removed.error();
+  }
+  if (is_gone) {
+    base::IndexBatch batch;
+    batch.Delete(index::CheckpointRecordKey(order.job, order.id));
+    WriteIndexOrLog(batch);
+  }
+  if (const auto space = files_.Space(folders_.data_dir())) event.disk_available_bytes = space->available_bytes;
+  return event;
+}
+
+// First the name that makes it a checkpoint, durably; then the rest in any order.
+base::Status Publisher::DeleteOrFail(const std::string& directory) {
+  const std::string manifest = directory + "/" + std::string(kManifestName);
+  if (base::Exists(files_, manifest)) {
+    BELAY_TRY(files_.Rename(manifest, directory + "/" + std::string(index::kDeletedManifestName)));
+    BELAY_TRY(files_.SyncDirectory(directory));
+    BELAY_TRY(base::FaultPoint("retention.after_mark"));
+  }
+  return index::RemoveLeftover(files_, directory);
+}
+
+// --- pins ---
+
+commit::PinFinished Publisher::Pin(const commit::PersistPin& order) {
+  commit::PinFinished event{order.ref, order.job, order.id, order.pinned, std::nullopt};
+  if (auto pinned = PinOrFail(order); !pinned) event.error = pinned.error();
+  return event;
+}
+
+base::Status Publisher::PinOrFail(const commit::PersistPin& order) {
+  const std::string directory = folders_.Checkpoint(order.job, order.id);
+  const std::string mark = directory + "/" + std::string(index::kPinnedName);
+  if (order.pinned) {
+    BELAY_TRY(base::WriteFileDurably(files_, mark, ""));
+  } else if (base::Exists(files_, mark)) {
+    BELAY_TRY(files_.Remove(mark));
+    BELAY_TRY(files_.SyncDirectory(directory));
+  }
+  const std::string key = index::CheckpointRecordKey(order.job, order.id);
+  const auto value = index_.Get(key);
+  if (!value || !*value) return {};  // the index is behind; the mark is what counts
+  auto info = index::DecodeCheckpointRecord(**value);
+  if (!info) return {};
+  info->pinned = order.pinned;
+  base::IndexBatch batch;
+  batch.Put(key, index::EncodeCheckpointRecord(*info));
+  WriteIndexOrLog(batch);
+  return {};
+}
+
+// --- the whole index ---
+
+commit::ReindexFinished Publisher::Rebuild(const commit::RebuildIndex& order) {
+  commit::ReindexFinished event{order.ref, std::nullopt, {}, {}};
+  auto found = index::ScanFolders(files_, folders_, nullptr, default_owner_);
+  if (!found) {
+    event.error = found.error();
+    return event;
+  }
+  if (const auto known = index::ReadCatalogue(index_)) {  // a damaged .generation file must not take one back
+    for (const auto& [key, job] : *known) {
+      commit::CataloguedJob& same = found->catalogue[key];
+      if (same.checkpoints.empty() && same.generation.value() == 0) same.owner_uid = job.owner_uid;
+      same.generation = std::max(same.generation, job.generation);
+    }
+  }
+  auto batch = index::ReplaceCatalogue(index_, found->catalogue);
+  if (!batch) {
+    event.error = batch.error();
+    return event;
+  }
+  if (auto written = WriteIndex(*batch); !written) {
+    event.error = written.error();
+    return event;
+  }
+  event.catalogue = std::move(found->catalogue);
+  event.problems = std::move(found->problems);
+  return event;
+}
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,51 @@
+// The daemon's one hand on everything durable but the shards: generations, manifests, deletions, pins, the index.
+//
+// All methods block and run on one thread, in the order asked, so that the index has one writer. An index that cannot be
+// written is no reason to fail a commit, because the files are the truth: it is logged, and what it missed is found from the
+// files at the next start or reindex.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "checkpoint/commit/actions.h"
+#include "checkpoint/commit/events.h"
+#include "checkpoint/index/folders.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/file_system.h"
+#include "runtime/base/index.h"
+
+namespace belay::checkpoint {
+
+class Publisher {
+ public:
+  Publisher(base::FileSystem& files, base::Clock& clock, index::Folders folders, base::Index& index,
+            std::uint32_t default_owner)
+      : files_(files), clock_(clock), folders_(std::move(folders)), index_(index), default_owner_(default_owner) {}
+
+  commit::GenerationPersisted Persist(const commit::PersistGeneration& order);
+  void RecordPrepared(const commit::WriteFinished& written);
+  commit::ManifestFinished Publish(const commit::PublishManifest& order);
+  commit::DiscardFinished Discard(const commit::DiscardFiles& order);
+  commit::RemoveFinished Delete(const commit::DeleteCheckpoint& order);
+  commit::PinFinished Pin(const commit::PersistPin& order);
+  commit::ReindexFinished Rebuild(const commit::RebuildIndex& order);
+
+ private:
+  base::Status PersistOrFail(const commit::PersistGeneration& order);
+  base::Status StoreManifest(const std::string& directory, const std::string& text);
+  base::Status DeleteOrFail(const std::string& directory);
+  base::Status PinOrFail(const commit::PersistPin& order);
+  void SweepJob(const commit::JobKey& job);
+  base::Status WriteIndex(const base::IndexBatch& batch);
+  void WriteIndexOrLog(const base::IndexBatch& batch);
+
+  base::FileSystem& files_;
+  base::Clock& clock_;
+  const index::Folders folders_;
+  base::Index& index_;
+  const std::uint32_t default_owner_;
+};
+
+}  // namespace belay::checkpoint

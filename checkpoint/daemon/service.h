@@ -1,0 +1,94 @@
+// belayd, wired together: one loop thread owns the commit core; connections, disk writes and index writes happen on threads
+// of their own and come back to it as events.
+//
+//   clients -- ConnectionHub (threads) --.                       .-- writers (one a rank, up to 4): shards
+//                                        +--> events -> Core -->-+-- publisher (1): manifests, deletions, index
+//   signals, finished work --------------'     loop thread       '-- openers (1): files for restores
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "checkpoint/commit/core.h"
+#include "checkpoint/daemon/connection_hub.h"
+#include "checkpoint/daemon/publisher.h"
+#include "checkpoint/daemon/worker_pool.h"
+#include "checkpoint/index/folders.h"
+#include "checkpoint/staging/staging_pool.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/file_system.h"
+#include "runtime/base/index.h"
+#include "runtime/base/transport.h"
+
+namespace belay::checkpoint {
+
+struct ServiceOptions {
+  std::string data_dir;
+  std::string socket;
+  std::string version;
+  std::uint32_t uid = 0;
+  std::int32_t pid = 0;
+  std::uint64_t instance = 0;  // random
+  int writers = 4;
+  int touch_threads = 2;
+  commit::CoreConfig core;
+};
+
+class Service {
+ public:
+  Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, base::Listener& listener,
+          std::unique_ptr<base::Index> index, commit::Catalogue catalogue);
+  ~Service();
+
+  // Serves until the core says Exit. One call, on the thread that becomes the loop.
+  void Run();
+  // Drain and leave. Any thread.
+  void Stop();
+
+ private:
+  void Post(commit::Event event);
+  void RequestCame(commit::RequestRef ref, const wire::Request& request);
+  void CarryOut(commit::Action action);
+  void Perform(commit::Reply& reply);
+  void Perform(commit::AllocateStaging& order);
+  void Perform(commit::FreeStaging& order);
+  void Perform(commit::PersistGeneration& order);
+  void Perform(commit::StartWrite& order);
+  void Perform(commit::PublishManifest& order);
+  void Perform(commit::DiscardFiles& order);
+  void Perform(commit::DeleteCheckpoint& order);
+  void Perform(commit::PersistPin& order);
+  void Perform(commit::OpenFromMemory& order);
+  void Perform(commit::OpenFromDisk& order);
+  void Perform(commit::RebuildIndex& order);
+  void Perform(commit::Exit& order);
+  void AnswerFailure(const commit::RequestRef& ref, const base::Error& error);
+  void FillReport(wire::DaemonReport& report);
+
+  const ServiceOptions options_;
+  const index::Folders folders_;
+  base::FileSystem& files_;
+  base::Clock& clock_;
+  const base::SteadyTime started_;
+  std::unique_ptr<base::Index> index_;
+  Publisher publisher_;
+  StagingPool staging_;
+  commit::Core core_;  // loop thread only
+  bool exiting_ = false;  // loop thread only
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<commit::Event> events_;  // guarded by mutex_
+
+  // Last, so that their threads end before what they use.
+  ConnectionHub hub_;
+  WorkerPool openers_;
+  WorkerPool publishing_;
+  WorkerPool writers_;
+};
+
+}  // namespace belay::checkpoint

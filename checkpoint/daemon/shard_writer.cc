@@ -1,0 +1,102 @@
+#include "checkpoint/daemon/shard_writer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/commit/manifest_assembly.h"
+#include "checkpoint/format/digest.h"
+#include "runtime/base/fault_points.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint {
+
+using base::Code;
+
+namespace {
+
+constexpr std::size_t kPieceBytes = 128 * base::kMiB;
+constexpr std::uint64_t kHeaderBytesMax = 256 * base::kMiB;
+
+base::Result<std::vector<std::byte>> CopyHeader(const commit::SealedFile& file, std::span<const std::byte> image) {
+  const std::vector<std::byte> start(image.begin(), image.begin() + 8);
+  BELAY_ASSIGN(const std::uint64_t bytes, ShardHeaderBytes(start));
+  if (bytes > image.size() || bytes > kHeaderBytesMax) {
+    return base::Fail(Code::kCorrupt, file.name, " has a header of ", bytes, " bytes in a file of ", image.size());
+  }
+  std::vector<std::byte> header(image.begin(), image.begin() + static_cast<std::ptrdiff_t>(bytes));
+  // The length was read before the rest was copied: a program that changes it meanwhile gains nothing.
+  std::copy(start.begin(), start.end(), header.begin());
+  return header;
+}
+
+base::Result<std::vector<commit::InspectedFile>> Inspect(const commit::StartWrite& order,
+                                                         std::span<const std::byte> staging) {
+  std::vector<commit::InspectedFile> inspected;
+  for (const commit::SealedFile& file : order.files) {
+    if (file.offset > staging.size() || file.bytes > staging.size() - file.offset) {
+      return base::Fail(Code::kInvalidArgument, file.name, " lies outside the staging memory");
+    }
+    BELAY_ASSIGN(const auto header, CopyHeader(file, staging.subspan(file.offset, file.bytes)));
+    BELAY_ASSIGN(commit::InspectedFile one, commit::InspectShard(order, file, header));
+    inspected.push_back(std::move(one));
+  }
+  if (auto records = DecodeRecords(*order.records); !records) {
+    return base::Wrap(records.error(), "the records of rank ", order.rank);
+  }
+  commit::InspectedFile records;
+  records.manifest.name = RecordsFileName(order.rank);
+  records.manifest.bytes = order.records->size();
+  records.manifest.kind = "records";
+  records.manifest.rank = order.rank;
+  records.manifest.header_sha256 = Sha256Hex(std::string_view(*order.records));
+  inspected.push_back(std::move(records));
+  return inspected;
+}
+
+base::Status WriteImage(base::FileSystem& files, const std::string& path, std::span<const std::byte> image, bool bulk) {
+  const std::string temporary = path + ".tmp";
+  BELAY_ASSIGN(auto file, files.Open(temporary, {.mode = base::OpenOptions::Mode::kCreateOrTruncate, .bulk = bulk}));
+  if (!image.empty()) BELAY_TRY(file->Preallocate(image.size()));
+  for (std::size_t at = 0; at < image.size(); at += kPieceBytes) {
+    BELAY_TRY(file->WriteAt(at, image.subspan(at, std::min(kPieceBytes, image.size() - at))));
+  }
+  BELAY_TRY(base::FaultPoint("write.after_data"));
+  BELAY_TRY(file->Sync());
+  BELAY_TRY(file->Close());
+  BELAY_TRY(base::FaultPoint("write.after_sync"));
+  return files.Rename(temporary, path);
+}
+
+base::Status WriteAll(base::FileSystem& files, const std::string& directory, const commit::StartWrite& order,
+                      std::span<const std::byte> staging) {
+  BELAY_TRY(base::FaultPoint("write.before_data"));
+  BELAY_TRY(base::MakeDirectories(files, directory));
+  for (const commit::SealedFile& file : order.files) {
+    BELAY_TRY(WriteImage(files, directory + "/" + file.name, staging.subspan(file.offset, file.bytes), true));
+  }
+  BELAY_TRY(WriteImage(files, directory + "/" + RecordsFileName(order.rank), std::as_bytes(std::span(*order.records)),
+                       false));
+  BELAY_TRY(base::FaultPoint("write.after_rename"));
+  return files.SyncDirectory(directory);
+}
+
+}  // namespace
+
+commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock, const index::Folders& folders,
+                                     const commit::StartWrite& order, std::span<const std::byte> staging) {
+  commit::WriteFinished finished{order.job, order.id, order.rank, std::nullopt, {}, 0};
+  const base::SteadyTime began = clock.Now();
+  auto inspected = Inspect(order, staging);
+  if (!inspected) {
+    finished.error = inspected.error();
+    return finished;
+  }
+  finished.files = *std::move(inspected);
+  if (auto written = WriteAll(files, folders.Checkpoint(order.job, order.id), order, staging); !written) {
+    finished.error = written.error();
+  }
+  finished.seconds = std::chrono::duration<double>(clock.Now() - began).count();
+  return finished;
+}
+
+}  // namespace belay::checkpoint

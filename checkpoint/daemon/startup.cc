@@ -1,0 +1,72 @@
+#include "checkpoint/daemon/startup.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/index/rocksdb_index.h"
+#include "checkpoint/index/schema.h"
+#include "runtime/base/log.h"
+
+namespace belay::checkpoint {
+
+using base::Code;
+
+namespace {
+
+struct Opened {
+  std::unique_ptr<base::Index> index;
+  commit::Catalogue catalogue;
+};
+
+base::Result<Opened> OpenAndRead(base::FileSystem& files, const std::string& directory) {
+  Opened opened;
+  BELAY_ASSIGN(opened.index, OpenRocksIndex(files, directory));
+  BELAY_ASSIGN(opened.catalogue, index::ReadCatalogue(*opened.index));
+  return opened;
+}
+
+// The index holds nothing that the files do not say, so a damaged one is thrown away.
+base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& directory) {
+  auto opened = OpenAndRead(files, directory);
+  if (opened || opened.error().code == Code::kNoSpace || opened.error().code == Code::kReadOnly ||
+      opened.error().code == Code::kPermissionDenied) {
+    return opened;
+  }
+  base::LogWarning("index_replaced", {{"why", opened.error().Text()}});
+  BELAY_TRY(base::RemoveTree(files, directory));
+  return OpenAndRead(files, directory);
+}
+
+}  // namespace
+
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid) {
+  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.OwnFolder() + "/index"));
+  BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &opened.catalogue, daemon_uid));
+  for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
+  for (const std::string& leftover : found.leftovers) {
+    const base::Status removed = index::RemoveLeftover(files, leftover);
+    if (removed) base::LogInfo("leftover_removed", {{"folder", leftover}});
+    else base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
+  }
+  for (auto& [key, job] : found.catalogue) {
+    if (const auto known = opened.catalogue.find(key); known != opened.catalogue.end()) {
+      job.generation = std::max(job.generation, known->second.generation);
+      if (job.owner_uid == daemon_uid) job.owner_uid = known->second.owner_uid;
+    }
+    // A daemon that is not root serves its own user only; a data directory that came from elsewhere is theirs now.
+    if (daemon_uid != 0) job.owner_uid = daemon_uid;
+  }
+  // A job whose folder is gone keeps its generation: a stale run of it may still be about.
+  for (const auto& [key, job] : opened.catalogue) {
+    if (!found.catalogue.contains(key)) found.catalogue[key] = {job.generation, job.owner_uid, {}};
+  }
+  BELAY_ASSIGN(const base::IndexBatch batch, index::ReplaceCatalogue(*opened.index, found.catalogue));
+  if (!batch.empty()) {
+    if (auto written = opened.index->Write(batch); !written) {
+      base::LogError("index_not_written", {{"why", written.error().Text()}});
+    }
+  }
+  return Recovered{std::move(opened.index), std::move(found.catalogue)};
+}
+
+}  // namespace belay::checkpoint

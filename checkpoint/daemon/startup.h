@@ -1,0 +1,23 @@
+// What happens before the first client is heard: the index is opened (and rebuilt if it cannot be read), compared with the
+// files, and what no checkpoint owns is removed.
+#pragma once
+
+#include <memory>
+
+#include "checkpoint/commit/types.h"
+#include "checkpoint/index/folders.h"
+#include "runtime/base/file_system.h"
+#include "runtime/base/index.h"
+#include "runtime/base/result.h"
+
+namespace belay::checkpoint {
+
+struct Recovered {
+  std::unique_ptr<base::Index> index;
+  commit::Catalogue catalogue;
+};
+
+// kIo, kNoSpace, kReadOnly, kPermissionDenied: the data directory cannot be used.
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid);
+
+}  // namespace belay::checkpoint
