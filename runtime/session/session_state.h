@@ -1,4 +1,5 @@
-// What the parts of the runtime know of the run they are in. Session makes it; Checkpointer, Metrics and DataParallel use it.
+// What the parts of the runtime know of the run they are in. Session makes it; Checkpointer, Metrics and DataParallel
+// use it.
 //
 // Free of torch and of mpi.h, so that including it costs nothing. Everything here belongs to the training thread.
 #pragma once
@@ -12,6 +13,10 @@
 
 #include "runtime/base/control_page.h"
 #include "runtime/base/result.h"
+
+namespace belay::base {
+class SharedControlPage;  // runtime/base/shared_memory.h
+}
 
 namespace belay::runtime {
 class MpiControl;  // runtime/comm/mpi_control.h
@@ -34,7 +39,7 @@ struct RunEnvironment {
   std::string project;
   std::string job;
   std::uint64_t generation = 0;
-  std::string socket;         // belayd's; empty: no checkpoints
+  std::string socket;  // belayd's; empty: no checkpoints
   std::string data_directory;
   std::string run_directory;  // run.json, logs and metrics of this run
   std::int64_t grace_seconds = 0;
@@ -60,16 +65,16 @@ class SessionState {
   RunEnvironment environment;
   std::shared_ptr<TorchParts> torch;
 
-  // ---- The control plane: small messages between all ranks, over a communicator of its own. Every rank must call alike.
-  // Errors: kCommunication (a rank is gone or MPI failed): restart from the last checkpoint.
-  base::Status Broadcast(std::string* bytes, int root = 0);  // the others' bytes become root's
+  // ---- The control plane: small messages between all ranks, over a communicator of its own. Every rank must call
+  // alike. Errors: kCommunication (a rank is gone or MPI failed): restart from the last checkpoint.
+  base::Status Broadcast(std::string* bytes, int root = 0);                  // the others' bytes become root's
   base::Result<std::vector<std::string>> AllGather(std::string_view bytes);  // one a rank, in rank order
   base::Result<std::int64_t> AllReduceMin(std::int64_t value);
   base::Result<std::int64_t> AllReduceMax(std::int64_t value);
   base::Status Barrier();
 
-  // ---- Stopping. A rank may be told by the control page or by SIGTERM, SIGUSR1, SIGUSR2; the vote makes all of them stop
-  // after the same step.
+  // ---- Stopping. A rank may be told by the control page or by SIGTERM, SIGUSR1, SIGUSR2; the vote makes all of them
+  // stop after the same step.
   bool StopAskedHere() const;
   // Call once at the end of every step, and once before the first: reads the vote that ran beside this step, starts the
   // next step's. True: every rank leaves after this step (no further vote is started).
@@ -84,18 +89,22 @@ class SessionState {
   void StepsFinished(std::int64_t steps);      // count of finished steps; phase kStep, with a heartbeat
   void Committed(std::int64_t step);           // newest committed step
   void Resumed(std::int64_t step);             // -1: fresh start
+  // Training time lost to saves since Metrics last looked: the Checkpointer adds, Metrics takes and sets it to 0.
+  double stall_seconds = 0;
 
-  // ---- finish() calls these in the order of registration, on every rank alike: the last save and its commit. They must not
-  // throw. The answer is a handle for RemoveFinishCallback.
+  // ---- finish() calls these in the order of registration, on every rank alike: the last save and its commit. They
+  // must not throw. The answer is a handle for RemoveFinishCallback.
   using FinishCallback = std::function<SaveOutcome()>;
   int AddFinishCallback(FinishCallback callback);
   void RemoveFinishCallback(int handle);
   bool finished() const { return finished_; }
 
   // ---- For Session alone.
-  base::Status Start(int* argc, char*** argv);
-  int Finish();           // the exit status; see Session::finish
-  void Leave(bool clean);  // leaves MPI; not clean: without waiting for the others
+  base::Status Start(int* argc, char*** argv);  // control page, MPI, place; the process groups come after it
+  runtime::MpiControl& control() { return *control_; }
+  bool single_node() const { return place.local_world_size == place.world_size; }
+  base::Result<int> Finish();  // last saves, agreement on how it went: the exit status; see Session::finish
+  void LeaveMpi();             // with all other ranks
 
  private:
   struct Callback {
@@ -105,12 +114,17 @@ class SessionState {
 
   std::unique_ptr<runtime::MpiControl> control_;
   std::unique_ptr<runtime::StopVote> vote_;
+  std::unique_ptr<base::SharedControlPage> shared_page_;
   base::ControlPage* page_ = nullptr;
   std::vector<Callback> callbacks_;
   int next_handle_ = 1;
   bool stopped_ = false;
   bool finished_ = false;
   int exit_status_ = 0;
+
+  base::Status FindPlace();
+  void AttachControlPage();
+  void Heartbeat();
 };
 
 }  // namespace belay::detail

@@ -1,0 +1,29 @@
+// The world's process group: our MPI backend for CPU tensors, NCCL for CUDA tensors where this rank has a GPU.
+#pragma once
+
+#include <chrono>
+
+#include <torch/torch.h>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include "runtime/comm/mpi_backend.h"
+#include "runtime/comm/mpi_control.h"
+
+namespace belay::runtime {
+
+struct ProcessGroups {
+  c10::intrusive_ptr<c10d::ProcessGroup> world;
+  c10::intrusive_ptr<MpiBackend> mpi;  // its part for CPU tensors, to be shut down before MPI is left
+};
+
+struct ProcessGroupOptions {
+  torch::Device device = torch::kCPU;
+  bool single_node = true;
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);  // of every operation
+  TransferLimits limits;
+};
+
+// Collective. Throws c10::Error.
+ProcessGroups MakeProcessGroups(MpiControl& control, const ProcessGroupOptions& options);
+
+}  // namespace belay::runtime
