@@ -1,0 +1,64 @@
+#include "launcher/cli/environment_table.h"
+
+#include <iterator>
+
+#include "runtime/base/str.h"
+
+namespace belay::launcher {
+namespace {
+
+constexpr EnvironmentVariable kTable[] = {
+    {"BELAY_DATA_DIR", "user",
+     "where checkpoints and run directories live; default $XDG_DATA_HOME/belay or ~/.local/share/belay"},
+    {"BELAY_SOCKET", "user", "the belayd to talk to; default: found, or a private one is started"},
+    {"BELAY_PROJECT", "user", "project of the job; default: default"},
+    {"BELAY_GRACE_SECONDS", "user", "default of --grace"},
+    {"BELAY_MAX_RESTARTS", "user", "default of --max-restarts"},
+    {"BELAY_LOG_DIR", "user", "default of --log-dir"},
+    {"BELAY_LAUNCH_TIMEOUT", "user", "default of --launch-timeout"},
+    {"BELAY_PROGRESS", "user", "default of --progress: auto, always, never"},
+    {"BELAY_LOG", "user", "level of belay's own logs: debug, info, warning, error"},
+    {"XDG_RUNTIME_DIR", "user", "private sockets go to its belay folder; else /tmp/belay-<uid>"},
+    {"RANK", "rank", "index of the rank in the world"},
+    {"LOCAL_RANK", "rank", "index of the rank on its node"},
+    {"WORLD_SIZE", "rank", "number of ranks"},
+    {"LOCAL_WORLD_SIZE", "rank", "number of ranks on the node"},
+    {"GROUP_RANK", "rank", "index of the node"},
+    {"MASTER_ADDR", "rank", "host of rank 0, for init_process_group(\"env://\")"},
+    {"MASTER_PORT", "rank", "a port that was free when the attempt began; another one each restart"},
+    {"BELAY_JOB", "rank", "the job"},
+    {"BELAY_PROJECT", "rank", "its project"},
+    {"BELAY_GENERATION", "rank", "raised by every start and restart of the job"},
+    {"BELAY_RESTART_COUNT", "rank", "restarts within this run, 0 at first"},
+    {"BELAY_SOCKET", "rank", "the run's belayd"},
+    {"BELAY_DATA_DIR", "rank", "its data directory"},
+    {"BELAY_RUN_DIR", "rank", "folder of this attempt: logs, metrics.jsonl, event files"},
+    {"BELAY_GRACE_SECONDS", "rank", "time the last save may take after a stop"},
+    {"BELAY_CONTROL_FD", "rank", "descriptor of the control page shared with belay-rank"},
+    {"BELAY_ATTEMPT", "rank", "the mark by which belay finds every process of an attempt at its end; leave it alone"},
+    {"OMP_NUM_THREADS", "rank", "cores / ranks of the node, unless it is set"},
+    {"PYTHONUNBUFFERED", "rank", "1, unless it is set: a killed program's last lines are not lost"},
+    {"BELAY_FAULTS", "test", "arms fault points: name=kill|stop|io|nospace|unavailable[@n],..."},
+};
+
+void Part(std::string& text, std::string_view title, std::string_view side) {
+  text += base::Str(title, "\n");
+  for (const EnvironmentVariable& v : kTable) {
+    if (v.side == side)
+      text += base::Str("  ", v.name, std::string(v.name.size() < 22 ? 22 - v.name.size() : 1, ' '), v.meaning, "\n");
+  }
+}
+
+}  // namespace
+
+std::span<const EnvironmentVariable> EnvironmentTable() { return kTable; }
+
+std::string RenderEnvironmentTable() {
+  std::string text;
+  Part(text, "Read by belay (an option on the command line wins):", "user");
+  Part(text, "\nSet for every rank (torchrun's names, then belay's):", "rank");
+  Part(text, "\nFor tests:", "test");
+  return text;
+}
+
+}  // namespace belay::launcher

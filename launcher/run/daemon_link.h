@@ -1,0 +1,53 @@
+// A run's relation to belayd: its generation, and noticing when the daemon dies. Blocking calls come from helper
+// threads; answers go to the loop through callbacks.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "checkpoint/client/client.h"
+#include "checkpoint/client/locate.h"
+#include "runtime/base/result.h"
+
+namespace belay::launcher {
+
+class DaemonLink {
+ public:
+  struct Grant {
+    base::Generation generation;
+    std::optional<std::int64_t> newest_step;
+    std::string socket;
+    std::string data_dir;
+    bool started_daemon = false;
+  };
+
+  DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job);
+  ~DaemonLink();
+
+  // Finds or starts belayd if need be, then begins a generation. Blocks while belayd settles the previous one.
+  base::Result<Grant> Begin(std::int32_t world_size, base::Generation continues);
+  // Connects again after the daemon has gone, starting it if it was a private one.
+  base::Status Reconnect();
+  // Calls `gone` (on a thread of its own) once the present connection breaks.
+  void Watch(std::function<void()> gone);
+  // The newest committed step, if belayd answers.
+  std::optional<std::int64_t> NewestStep();
+  void End(base::Generation generation, const std::string& outcome);
+
+ private:
+  std::shared_ptr<checkpoint::Client> client();
+
+  const checkpoint::LocateRequest request_;
+  const checkpoint::JobKey job_;
+  std::mutex mutex_;
+  std::shared_ptr<checkpoint::Client> client_;  // guarded by mutex_
+  std::string socket_, data_dir_;               // guarded by mutex_
+  bool started_ = false;                        // guarded by mutex_
+  std::jthread watcher_;
+};
+
+}  // namespace belay::launcher

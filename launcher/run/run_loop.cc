@@ -1,0 +1,477 @@
+#include "launcher/run/run_loop.h"
+
+#include <csignal>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "launcher/protocol/event_queue.h"
+#include "launcher/run/attempt.h"
+#include "launcher/run/console.h"
+#include "launcher/run/control_server.h"
+#include "launcher/run/daemon_link.h"
+#include "launcher/run/progress_line.h"
+#include "launcher/run/run_directory.h"
+#include "launcher/run/verdict.h"
+#include "runtime/base/environment.h"
+#include "runtime/base/fault_points.h"
+#include "runtime/base/host.h"
+#include "runtime/base/str.h"
+
+namespace belay::launcher {
+namespace {
+
+using base::Code;
+using base::Fail;
+using base::Str;
+
+constexpr base::Duration kIdlePeriod = std::chrono::milliseconds(250);
+constexpr int kStderr = 2;
+
+base::Duration Seconds(double seconds) {
+  return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(seconds));
+}
+
+SupervisorConfig MakeConfig(const RunOptions& options) {
+  SupervisorConfig config;
+  config.world_size = options.ranks;
+  config.restarts_max = options.max_restarts;
+  config.grace = Seconds(options.grace_seconds);
+  config.launch_timeout = Seconds(options.launch_timeout_seconds);
+  if (options.timeout_seconds) config.time_limit = Seconds(*options.timeout_seconds);
+  return config;
+}
+
+ConsoleOptions MakeConsoleOptions(const RunOptions& options) {
+  const bool terminal = base::TerminalColumns(kStderr).has_value();
+  return {.output_to_stderr = options.json,
+          .quiet = options.quiet,
+          .live_line = terminal && options.progress != ProgressMode::kNever &&
+                       !(options.quiet && options.progress == ProgressMode::kAuto)};
+}
+
+struct LoopEvent {
+  std::uint64_t attempt = 0;  // 0: of the run as a whole
+  Event event;
+};
+
+class RunLoop {
+ public:
+  RunLoop(const RunOptions& options, base::SignalWatcher& signals)
+      : options_(options),
+        signals_(signals),
+        console_(MakeConsoleOptions(options)),
+        folder_(MakeJobFolder(options.data_dir, options.project, options.job, options.log_dir)),
+        daemon_(std::make_shared<DaemonLink>(
+            checkpoint::LocateRequest{
+                .data_dir = options.data_dir_given ? std::optional(options.data_dir) : std::nullopt,
+                .socket = options.socket.empty() ? std::nullopt : std::optional(options.socket)},
+            checkpoint::JobKey{options.project, options.job})),
+        events_(std::make_shared<EventQueue<LoopEvent>>()) {}
+
+  base::Result<int> Run();
+
+ private:
+  void Do(const action::AskGeneration& a);
+  void Do(const action::SpawnMpirun& a);
+  void Do(const action::StartProgram& a);
+  void Do(const action::StopRank& a);
+  void Do(const action::KillRank& a);
+  void Do(const action::ReleaseRank& a);
+  void Do(const action::CleanUp& a);
+  void Do(const action::RestartDaemon& a);
+  void Do(const action::Say& a) { console_.Say(a.text); }
+  void Do(const action::Report& a);
+  void Do(const action::EndAttempt& a);
+  void Do(const action::Finish& a);
+
+  void Feed(const LoopEvent& event);
+  void Apply(StepResult result);
+  void Observe();  // progress line, published status, plain progress lines
+  void WatchSignals();
+  void WatchDaemon();
+  base::Status StartAttempt();
+  wire::JobStatus Status();
+  void WriteVerdict(bool restarts);
+  std::string VerdictText(bool restarts);
+  void SayEnd();
+  base::SteadyTime Now() { return base::SystemClock().Now(); }
+
+  const RunOptions& options_;
+  base::SignalWatcher& signals_;
+  base::FileSystem& files_ = base::PosixFileSystem();
+  Console console_;
+  const JobFolder folder_;
+  std::shared_ptr<DaemonLink> daemon_;
+  std::shared_ptr<EventQueue<LoopEvent>> events_;
+  SupervisorState state_;
+  std::string runtime_folder_, control_socket_;
+  std::uint64_t attempt_number_ = 0;
+  std::unique_ptr<Attempt> attempt_;
+  DaemonLink::Grant grant_;
+  std::mutex grant_mutex_;
+  std::optional<DaemonLink::Grant> new_grant_;  // from the asking thread; guarded by grant_mutex_
+  std::uint16_t master_port_ = 0;
+  base::WallTime started_{}, attempt_started_{};
+  base::SteadyTime started_steady_{}, last_plain_progress_{};
+  std::optional<std::int64_t> newest_step_;
+  StepRate rate_;
+  bool launcher_file_written_ = false;
+  bool daemon_trouble_said_ = false;
+  std::mutex status_mutex_;
+  wire::JobStatus status_;  // guarded by status_mutex_
+  std::unique_ptr<ControlServer> server_;
+  std::jthread signal_thread_, clean_thread_, begin_thread_, reconnect_thread_;
+};
+
+base::Result<int> RunLoop::Run() {
+  started_ = attempt_started_ = base::SystemClock().WallNow();
+  started_steady_ = Now();
+  BELAY_TRY(base::MakeDirectories(files_, folder_.path, 0700));
+  // Before the socket: a second launcher of the job must not take over the file of the first.
+  if (const auto record = ReadLauncherRecord(files_, folder_); record) {
+    if (base::UnixTransport().Connect(record->socket, std::chrono::seconds(1))) {
+      return Fail(Code::kJobBusy, "job ", options_.job, " is already being run by belay (pid ", record->pid, " on ",
+                  record->host, "); stop it first: belay stop ", options_.job);
+    }
+  }
+  BELAY_ASSIGN(runtime_folder_, PrivateRuntimeFolder(files_));
+  control_socket_ = Str(runtime_folder_, "/run-", base::ProcessId(), ".sock");
+  BELAY_ASSIGN(server_, ControlServer::Listen(base::UnixTransport(), control_socket_, base::UserId(), console_,
+                                              {.post =
+                                                   [this](std::uint64_t attempt, Event event) {
+                                                     events_->Push({attempt, std::move(event)});
+                                                   },
+                                               .status =
+                                                   [this] {
+                                                     const std::scoped_lock lock(status_mutex_);
+                                                     return status_;
+                                                   }}));
+  signal_thread_ = std::jthread([this] { WatchSignals(); });
+  Apply(Begin(MakeConfig(options_), Now()));
+  while (state_.job != JobState::kDone) {
+    base::Duration wait = kIdlePeriod;
+    if (const auto deadline = NextDeadline(state_))
+      wait = std::clamp(base::Duration(*deadline - Now()), base::Duration::zero(), wait);
+    if (const std::optional<LoopEvent> event = events_->Pop(wait)) {
+      Feed(*event);
+    } else {
+      Feed({0, event::Tick{}});
+    }
+    if (const auto deadline = NextDeadline(state_); deadline && Now() >= *deadline) Feed({0, event::Tick{}});
+    Observe();
+  }
+  signals_.Interrupt();
+  signal_thread_.join();
+  server_.reset();
+  console_.SetLiveLine("");
+  SayEnd();
+  console_.Flush();
+  // A stop between attempts leaves before belayd has answered; the thread owns what it uses and ends with the process.
+  if (begin_thread_.joinable()) begin_thread_.detach();
+  if (reconnect_thread_.joinable()) reconnect_thread_.detach();
+  return state_.verdict.exit_status;
+}
+
+void RunLoop::Feed(const LoopEvent& event) {
+  if (event.attempt != 0 && event.attempt != attempt_number_) return;  // an echo of an earlier attempt
+  if (std::holds_alternative<event::Granted>(event.event)) {
+    const std::scoped_lock lock(grant_mutex_);
+    if (new_grant_) grant_ = *std::exchange(new_grant_, std::nullopt);
+  }
+  if (const auto* registered = std::get_if<event::Registered>(&event.event);
+      registered != nullptr && attempt_ != nullptr) {
+    event::Registered completed = *registered;
+    completed.log_path = attempt_->folder().RankLog(registered->rank);
+    return Apply(Step(std::move(state_), completed, Now()));
+  }
+  Apply(Step(std::move(state_), event.event, Now()));
+}
+
+void RunLoop::Apply(StepResult result) {
+  state_ = std::move(result.state);
+  for (const Action& action : result.actions) {
+    std::visit([this](const auto& a) { Do(a); }, action);
+  }
+}
+
+void RunLoop::Do(const action::AskGeneration& a) {
+  if (begin_thread_.joinable()) begin_thread_.join();
+  rate_.Reset();
+  begin_thread_ =
+      std::jthread([this, daemon = daemon_, events = events_, world_size = options_.ranks, continues = a.continues] {
+        auto granted = daemon->Begin(world_size, continues);
+        if (!granted) {
+          events->Push({0, event::Refused{std::move(granted).error()}});
+          return;
+        }
+        const event::Granted answer{granted->generation, granted->newest_step};
+        {
+          const std::scoped_lock lock(grant_mutex_);
+          new_grant_ = *granted;
+        }
+        events->Push({0, answer});
+      });
+}
+
+void RunLoop::Do(const action::SpawnMpirun&) {
+  base::IgnoreError(base::FaultPoint("run.after_begin_run"), "only kills make sense here");
+  WatchDaemon();
+  if (grant_.started_daemon && state_.restarts == 0)
+    console_.Say(Str("started a private belayd for ", grant_.data_dir));
+  if (state_.restarts == 0) {
+    console_.Say(
+        Str("job ", options_.job, ", generation ", state_.generation, ", ", options_.ranks,
+            options_.ranks == 1 ? " rank" : " ranks",
+            state_.resume_step ? Str(", resuming from step ", *state_.resume_step) : std::string(", fresh start"),
+            "; logs in ", folder_.AttemptPath(state_.generation)));
+  } else {
+    console_.Say(
+        Str("restarting as generation ", state_.generation,
+            state_.resume_step ? Str(" from step ", *state_.resume_step) : std::string(" from the beginning")));
+  }
+  if (const base::Status started = StartAttempt(); !started) {
+    console_.Raw(Str("belay: ", started.error().Text(), "\n"));
+    events_->Push({attempt_number_, event::MpirunExited{127, 0}});
+  }
+}
+
+base::Status RunLoop::StartAttempt() {
+  ++attempt_number_;
+  attempt_started_ = base::SystemClock().WallNow();
+  attempt_ = std::make_unique<Attempt>(Attempt::Setup{.files = files_,
+                                                      .spawner = base::PosixProcessSpawner(),
+                                                      .options = options_,
+                                                      .control_socket = control_socket_,
+                                                      .runtime_folder = runtime_folder_,
+                                                      .run_directory = folder_.AttemptPath(state_.generation)});
+  BELAY_ASSIGN(master_port_, base::FreeTcpPort());
+  BELAY_TRY(base::MakeDirectories(files_, attempt_->folder().path, 0700));
+  const LauncherRecord record{.pid = base::ProcessId(),
+                              .host = base::HostName(),
+                              .socket = control_socket_,
+                              .generation = state_.generation,
+                              .run_directory = attempt_->folder().path,
+                              .started = Rfc3339(started_)};
+  BELAY_TRY(base::WriteFileDurably(files_, folder_.LauncherFile(), EncodeLauncherRecord(record)));
+  launcher_file_written_ = true;
+  BELAY_TRY(base::WriteFileDurably(files_, attempt_->folder().RunFile(), VerdictText(false)));
+  server_->OpenAttempt(attempt_number_, attempt_->mark(), options_.ranks);
+  BELAY_TRY(base::FaultPoint("run.before_spawn"));
+  return attempt_->Start([events = events_, number = attempt_number_](event::MpirunExited exit) {
+    events->Push({number, exit});
+  });
+}
+
+void RunLoop::Do(const action::StartProgram& a) {
+  wire::FromLauncher message;
+  wire::Start& start = *message.mutable_start();
+  for (const std::string& word : options_.program) start.add_argv(word);
+  const auto variables = JobEnvironment(options_,
+                                        {.socket = grant_.socket,
+                                         .data_dir = grant_.data_dir,
+                                         .run_directory = attempt_->folder().path,
+                                         .generation = state_.generation.value(),
+                                         .restarts = state_.restarts,
+                                         .master_port = master_port_},
+                                        base::WholeEnvironment());
+  for (const auto& [name, value] : variables) (*start.mutable_environment())[name] = value;
+  start.set_working_directory(options_.working_directory);
+  start.set_log_path(attempt_->folder().RankLog(a.rank));
+  start.set_grace_seconds(static_cast<std::uint32_t>(options_.grace_seconds));
+  server_->Send(a.rank, message);
+}
+
+void RunLoop::Do(const action::StopRank& a) {
+  wire::FromLauncher message;
+  message.mutable_stop()->set_terminate(a.terminate);
+  server_->Send(a.rank, message);
+}
+
+void RunLoop::Do(const action::KillRank& a) {
+  wire::FromLauncher message;
+  message.mutable_kill();
+  server_->Send(a.rank, message);
+}
+
+void RunLoop::Do(const action::ReleaseRank& a) {
+  wire::FromLauncher message;
+  message.mutable_release();
+  server_->Send(a.rank, message);
+}
+
+void RunLoop::Do(const action::CleanUp&) {
+  server_->CloseAttempt();
+  if (attempt_ == nullptr) return events_->Push({0, event::CleanedUp{}});
+  if (clean_thread_.joinable()) clean_thread_.join();
+  clean_thread_ = std::jthread([this, attempt = attempt_.get(), number = attempt_number_] {
+    events_->Push({number, attempt->Clean()});
+  });
+}
+
+void RunLoop::WatchDaemon() {
+  daemon_->Watch([events = events_] { events->Push({0, event::DaemonGone{}}); });
+}
+
+void RunLoop::Do(const action::RestartDaemon&) {
+  if (state_.job == JobState::kRenewing) return;  // Begin finds or starts one by itself
+  console_.Say("belayd has gone; starting it again. Training goes on, and committed checkpoints are safe");
+  if (reconnect_thread_.joinable()) reconnect_thread_.join();
+  reconnect_thread_ = std::jthread([this, daemon = daemon_, events = events_] {
+    if (const base::Status again = daemon->Reconnect(); !again) {
+      console_.Raw(Str("belay: no belayd: ", again.error().Text(), "; training goes on without new checkpoints\n"));
+      return;
+    }
+    console_.Say("belayd is back");
+    daemon->Watch([events] { events->Push({0, event::DaemonGone{}}); });
+  });
+}
+
+void RunLoop::Do(const action::Report& a) {
+  std::string text = RenderFailureReport(a.report, a.next);
+  const bool quote =
+      a.report.failure_class == FailureClass::kLaunch || a.report.failure_class == FailureClass::kMpirunLost;
+  if (quote && attempt_ != nullptr) {
+    for (const std::string& line : attempt_->MpirunWords()) text += Str("       | ", line, "\n");
+  }
+  console_.Raw(std::move(text));
+}
+
+void RunLoop::Do(const action::EndAttempt& a) {
+  if (a.restarts) WriteVerdict(true);
+}
+
+void RunLoop::Do(const action::Finish& a) {
+  newest_step_ = daemon_->NewestStep();
+  daemon_->End(state_.generation, a.verdict.outcome == Outcome::kDone        ? "done"
+                                  : a.verdict.outcome == Outcome::kPreempted ? "preempted"
+                                                                             : "failed");
+  if (attempt_ != nullptr) WriteVerdict(false);
+  if (launcher_file_written_) {
+    base::IgnoreError(files_.Remove(folder_.LauncherFile()), "a stale file is found out by its socket");
+  }
+}
+
+std::string RunLoop::VerdictText(bool restarts) {
+  return EncodeVerdict(state_, {.project = options_.project,
+                                .job = options_.job,
+                                .run_directory = attempt_ != nullptr ? attempt_->folder().path : std::string(),
+                                .data_dir = grant_.data_dir,
+                                .socket = grant_.socket,
+                                .program = options_.program,
+                                .started = restarts ? attempt_started_ : started_,
+                                .ended = base::SystemClock().WallNow(),
+                                .newest_step = newest_step_,
+                                .restarts = restarts,
+                                .resume_command = ResumeCommand(options_)});
+}
+
+void RunLoop::WriteVerdict(bool restarts) {
+  if (const base::Status written =
+          base::WriteFileDurably(files_, attempt_->folder().VerdictFile(), VerdictText(restarts));
+      !written) {
+    console_.Say(Str("no verdict.json: ", written.error().Text()));
+  }
+}
+
+void RunLoop::SayEnd() {
+  const Verdict& verdict = state_.verdict;
+  const std::string resume = ShellCommand(ResumeCommand(options_));
+  switch (verdict.outcome) {
+    case Outcome::kDone:
+      console_.Say(Str("done: ", verdict.reason,
+                       newest_step_ ? Str("; last checkpoint: step ", *newest_step_) : std::string(), " (",
+                       HumanDuration(std::chrono::duration<double>(Now() - started_steady_).count()), ")"));
+      break;
+    case Outcome::kFailed:
+      // The report has said it, except where there was no rank to report on.
+      if (!state_.failure) console_.Raw(Str("belay: ", verdict.reason, "\n"));
+      break;
+    default:
+      console_.Raw(Str("belay: ", verdict.reason, " (exit status ", verdict.exit_status, ")\n"));
+      break;
+  }
+  if (verdict.outcome != Outcome::kDone && newest_step_) {
+    console_.Say(Str("the newest checkpoint is of step ", *newest_step_, "; continue with: ", resume));
+  } else if (verdict.outcome == Outcome::kDone && !options_.job_named_by_user && newest_step_) {
+    console_.Say(Str("train further with: ", resume));
+  }
+  if (options_.json) console_.Result(VerdictText(false));
+}
+
+void RunLoop::Observe() {
+  if (const auto step = CommonStep(state_)) rate_.Observe(*step, Now());
+  {
+    wire::JobStatus status = Status();
+    const std::scoped_lock lock(status_mutex_);
+    status_ = std::move(status);
+  }
+  const int columns = base::TerminalColumns(kStderr).value_or(200);
+  if (base::TerminalColumns(kStderr)) {
+    console_.SetLiveLine(ProgressLine(state_, rate_.per_second(), columns));
+  } else if (options_.progress == ProgressMode::kAlways && Now() - last_plain_progress_ >= std::chrono::seconds(5)) {
+    last_plain_progress_ = Now();
+    if (const std::string line = ProgressLine(state_, rate_.per_second(), columns); !line.empty())
+      console_.Raw(Str("belay: ", line, "\n"));
+  }
+}
+
+wire::JobStatus RunLoop::Status() {
+  wire::JobStatus status;
+  status.set_project(options_.project);
+  status.set_job(options_.job);
+  status.set_generation(state_.generation.value());
+  status.set_state(std::string(Name(state_.job)));
+  status.set_restarts(state_.restarts);
+  status.set_running_seconds(std::chrono::duration<double>(Now() - started_steady_).count());
+  status.set_launcher_pid(base::ProcessId());
+  status.set_stop_requested(state_.stop_requested);
+  if (attempt_ != nullptr) status.set_run_directory(attempt_->folder().path);
+  for (const RankRecord& rank : state_.ranks) {
+    wire::RankStatus& r = *status.add_ranks();
+    r.set_rank(rank.rank);
+    r.set_host(rank.host);
+    r.set_pid(rank.pid);
+    r.set_state(std::string(Name(rank.state)));
+    r.set_log_path(rank.log_path);
+    wire::Progress& p = *r.mutable_progress();
+    p.set_attached(rank.progress.attached);
+    p.set_phase(rank.progress.phase);
+    p.set_step(rank.progress.step);
+    p.set_total_steps(rank.progress.total_steps);
+    p.set_committed_step(rank.progress.committed_step);
+    p.set_resumed_step(rank.progress.resumed_step);
+    p.set_outcome(rank.progress.outcome);
+    p.set_loss(rank.progress.loss);
+    p.set_samples_per_second(rank.progress.samples_per_second);
+    p.set_tokens_per_second(rank.progress.tokens_per_second);
+    p.set_stall_ms(rank.progress.stall_ms);
+  }
+  return status;
+}
+
+void RunLoop::WatchSignals() {
+  while (true) {
+    const auto signal = signals_.Next(std::nullopt);
+    if (!signal || !*signal) return;
+    if (**signal == SIGTSTP) {
+      console_.Say(
+          "a run cannot be suspended: the ranks would wait for each other. Ctrl-C stops it with everything saved");
+      continue;
+    }
+    events_->Push({0, event::StopAsked{SignalName(**signal), **signal == SIGINT, false}});
+  }
+}
+
+}  // namespace
+
+base::Result<base::SignalWatcher> WatchRunSignals() {
+  return base::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP});
+}
+
+base::Result<int> RunJob(const RunOptions& options, base::SignalWatcher& signals) {
+  return RunLoop(options, signals).Run();
+}
+
+}  // namespace belay::launcher
