@@ -53,7 +53,15 @@ class FileRestorer final : public Restorer {
 
   // Takes in one file of the manifest. A file that cannot be read is remembered: what needs it fails and says so.
   void Add(const ManifestFile& file, Result<std::unique_ptr<ByteSource>> source) {
-    if (!source) return AddProblem(file.name, base::Wrap(std::move(source).error(), "cannot read ", file.name).value());
+    if (!source) {
+      Error error = std::move(source).error();
+      const bool gone = error.code == Code::kNotFound;
+      if (gone) error.code = Code::kIncomplete;
+      return AddProblem(
+          file.name,
+          base::Wrap(std::move(error), gone ? "missing, though the manifest lists it: " : "cannot read ", file.name)
+              .value());
+    }
     if (file.kind == "records") {
       records_[file.rank] = {file, std::move(*source)};
       return;
@@ -76,6 +84,12 @@ class FileRestorer final : public Restorer {
 
   const Manifest& manifest() const override { return manifest_; }
   const std::map<std::string, SavedTensor>& tensors() const override { return tensors_; }
+
+  std::vector<Error> Problems() const override {
+    std::vector<Error> errors;
+    for (const auto& [name, problem] : problems_) errors.push_back(problem);
+    return errors;
+  }
 
   Result<RestoreStatistics> Load(const std::vector<Target>& targets, int threads) override {
     const base::SteadyTime start = base::SystemClock().Now();
@@ -117,8 +131,7 @@ class FileRestorer final : public Restorer {
   }
 
   std::vector<Error> Verify(int threads) override {
-    std::vector<Error> errors;
-    for (const auto& [name, problem] : problems_) errors.push_back(problem);
+    std::vector<Error> errors = Problems();
     for (const auto& [rank, item] : records_) {
       if (auto records = ReadRecords(item.file, *item.source); !records) errors.push_back(std::move(records).error());
     }

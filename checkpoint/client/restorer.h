@@ -36,7 +36,8 @@ struct RestoreStatistics {
 
 class Restorer {
  public:
-  // Opens the manifest and every shard's header.
+  // Opens the manifest and every shard's header. A file that is missing or damaged is found by Problems(), Verify() and
+  // the loads that need it.
   static base::Result<std::unique_ptr<Restorer>> Open(Client& client, const CheckpointKey& key, bool from_memory);
   // The same from a folder of files, without a daemon (`belay ckpt verify`, export, tests).
   static base::Result<std::unique_ptr<Restorer>> OpenDirectory(base::FileSystem& files, const std::string& directory);
@@ -49,6 +50,10 @@ class Restorer {
     std::vector<std::int64_t> global_shape;
   };
   virtual const std::map<std::string, SavedTensor>& tensors() const = 0;
+
+  // What is known already to be wrong: files that cannot be opened or whose header does not fit the manifest. Loading
+  // what they do not hold still works.
+  virtual std::vector<base::Error> Problems() const = 0;
 
   // All or nothing as far as the caller may trust it: on an error the targets' bytes are undefined. Up to `threads`
   // readers.

@@ -1,0 +1,127 @@
+// belay ckpt pin, unpin, remove, reindex: what only belayd may do.
+#include "checkpoint/cli/documents.h"
+#include "checkpoint/cli/verb.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint::cli {
+namespace {
+
+std::string NameOf(const CheckpointKey& key) {
+  return base::Str(key.job.project, "/", key.job.job, " step ", key.step, " generation ", key.generation);
+}
+
+struct Chosen {
+  Access access;
+  Listed listed;
+};
+
+base::Result<Chosen> Choose(const Arguments& arguments) {
+  BELAY_ASSIGN(const auto generation, arguments.GetNumber("generation", 1, INT64_MAX));
+  BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kChange));
+  BELAY_ASSIGN(Listed listed, Find(access, *arguments.Positional(0), arguments.Positional(1), generation));
+  return Chosen{std::move(access), std::move(listed)};
+}
+
+int Done(const Arguments& arguments, const Listed& listed, const std::string& action, const std::string& sentence) {
+  if (arguments.Has("json")) {
+    PrintDocument({{"action", action}, {"checkpoint", CheckpointJson(listed)}});
+  } else {
+    Print(sentence + "\n");
+  }
+  return 0;
+}
+
+base::Result<int> SetPin(const Arguments& arguments, bool pinned) {
+  BELAY_ASSIGN(Chosen chosen, Choose(arguments));
+  BELAY_TRY(chosen.access.client->PinCheckpoint(chosen.listed.info.key, pinned));
+  chosen.listed.pinned = pinned;
+  const std::string name = NameOf(chosen.listed.info.key);
+  return Done(arguments, chosen.listed, pinned ? "pinned" : "unpinned",
+              pinned ? "pinned " + name + ": retention keeps it" : "unpinned " + name + ": retention may delete it");
+}
+
+base::Result<int> RunPin(const Arguments& arguments) { return SetPin(arguments, true); }
+base::Result<int> RunUnpin(const Arguments& arguments) { return SetPin(arguments, false); }
+
+base::Result<int> RunRemove(const Arguments& arguments) {
+  if (!arguments.Positional(1)) {
+    return base::Fail(base::Code::kInvalidArgument,
+                      "say which STEP to remove (or \"latest\"); see `belay ckpt remove --help`");
+  }
+  BELAY_ASSIGN(Chosen chosen, Choose(arguments));
+  const CheckpointKey& key = chosen.listed.info.key;
+  if (!arguments.Has("force")) {
+    if (chosen.listed.pinned.value_or(false)) {
+      return base::Fail(base::Code::kPermissionDenied, NameOf(key), " is pinned: unpin it first, or use --force");
+    }
+    BELAY_ASSIGN(const auto all, ListAll(chosen.access, key.job.project, key.job.job));
+    if (!all.empty() && all.front().info.key.step == key.step && all.front().info.key.generation == key.generation) {
+      return base::Fail(base::Code::kPermissionDenied, NameOf(key),
+                        " is the job's newest checkpoint, from which it would ",
+                        "resume: use --force to remove it all the same");
+    }
+  }
+  BELAY_TRY(chosen.access.client->RemoveCheckpoint(key, arguments.Has("force")));
+  return Done(arguments, chosen.listed, "removed",
+              base::Str("removed ", NameOf(key), " (", base::HumanBytes(chosen.listed.info.bytes), ")"));
+}
+
+base::Result<int> RunReindex(const Arguments& arguments) {
+  BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kChange));
+  BELAY_ASSIGN(const ReindexReport report, access.client->Reindex());
+  if (arguments.Has("json")) {
+    PrintDocument({{"data_dir", access.data_dir}, {"checkpoints", report.checkpoints}, {"problems", report.problems}});
+  } else {
+    Print(base::Str("indexed ", report.checkpoints, report.checkpoints == 1 ? " checkpoint" : " checkpoints", " in ",
+                    access.data_dir, "\n"));
+  }
+  for (const std::string& problem : report.problems) Note(problem);
+  return report.problems.empty() ? 0 : static_cast<int>(base::ExitStatus::kBadData);
+}
+
+std::vector<OptionSpec> ChangeOptions(std::vector<OptionSpec> more) {
+  more.push_back({"generation", "N", "of several checkpoints of one step, this generation's"});
+  return WithCommon(std::move(more));
+}
+
+}  // namespace
+
+Verb PinVerb() {
+  return {"pin",
+          "keep a checkpoint whatever the retention says",
+          {"belay ckpt pin JOB [STEP]",
+           "Keeps a checkpoint until it is unpinned. STEP: a number or \"latest\" (the default).", ChangeOptions({}), 1,
+           2, "  belay ckpt pin gpt 1200\n"},
+          RunPin};
+}
+
+Verb UnpinVerb() {
+  return {"unpin",
+          "let retention decide again",
+          {"belay ckpt unpin JOB [STEP]", "Takes a pin away. STEP: a number or \"latest\" (the default).",
+           ChangeOptions({}), 1, 2, ""},
+          RunUnpin};
+}
+
+Verb RemoveVerb() {
+  return {
+      "remove",
+      "delete one checkpoint",
+      {"belay ckpt remove JOB STEP",
+       "Deletes a checkpoint. A pinned one, or the one that the job would resume from, needs --force.",
+       ChangeOptions({{"force", "", "also if it is pinned or the newest"}}), 1, 2, "  belay ckpt remove gpt 1200\n"},
+      RunRemove};
+}
+
+Verb ReindexVerb() {
+  return {"reindex",
+          "rebuild belayd's index from the files",
+          {"belay ckpt reindex",
+           "Reads all manifests below the data directory and builds belayd's index anew. Nothing is moved or deleted. "
+           "Exits\n"
+           "65 if a folder could not be read.",
+           WithCommon({}), 0, 0, ""},
+          RunReindex};
+}
+
+}  // namespace belay::checkpoint::cli

@@ -1,0 +1,242 @@
+// belay daemon start, stop, status
+#include <csignal>
+
+#include "checkpoint/cli/documents.h"
+#include "checkpoint/cli/verb.h"
+#include "checkpoint/client/locate.h"
+#include "runtime/base/environment.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint::cli {
+namespace {
+
+using base::Code;
+using base::Result;
+
+LocateRequest RequestOf(const Arguments& arguments) {
+  LocateRequest request;
+  request.data_dir = arguments.Get("data-dir");
+  request.socket = arguments.Get("socket");
+  request.program = "belay daemon";
+  return request;
+}
+
+Json ReportJson(const DaemonReport& report) {
+  Json runs = Json::array();
+  for (const RunInfo& run : report.runs) {
+    runs.push_back({{"project", run.job.project},
+                    {"job", run.job.job},
+                    {"generation", base::Str(run.generation)},
+                    {"world_size", run.world_size},
+                    {"attached", run.attached},
+                    {"launcher_pid", run.launcher_pid}});
+  }
+  return {{"running", true},
+          {"pid", report.pid},
+          {"version", report.belay_version},
+          {"data_dir", report.data_dir},
+          {"socket", report.socket},
+          {"private", report.is_private},
+          {"uptime_seconds", report.uptime_seconds},
+          {"writer", report.writer},
+          {"staging_bytes", report.staging_bytes},
+          {"disk_available_bytes", report.disk_available_bytes},
+          {"disk_total_bytes", report.disk_total_bytes},
+          {"connections", report.connections},
+          {"checkpoints", report.checkpoints},
+          {"checkpoint_bytes", report.checkpoint_bytes},
+          {"runs", std::move(runs)}};
+}
+
+std::string UptimeText(double seconds) {
+  const auto whole = static_cast<std::int64_t>(seconds);
+  if (whole < 120) return base::Str(whole, "s");
+  if (whole < 2 * 3600) return base::Str(whole / 60, "m");
+  return base::Str(whole / 3600, "h");
+}
+
+void PrintReport(const DaemonReport& report) {
+  const auto line = [](const std::string& name, const std::string& value) {
+    Print(name + std::string(13 - name.size(), ' ') + value + "\n");
+  };
+  line("belayd", base::Str("version ", report.belay_version, ", pid ", report.pid, ", up ",
+                           UptimeText(report.uptime_seconds), report.is_private ? ", private" : ""));
+  line("data dir", report.data_dir);
+  line("socket", report.socket);
+  line("disk", base::Str(base::HumanBytes(report.disk_available_bytes), " free of ",
+                         base::HumanBytes(report.disk_total_bytes), ", written by ", report.writer));
+  line("memory", base::Str(base::HumanBytes(report.staging_bytes), " of staging memory"));
+  line("checkpoints", base::Str(report.checkpoints, ", ", base::HumanBytes(report.checkpoint_bytes)));
+  line("connections", base::Str(report.connections));
+  if (report.runs.empty()) return;
+  Print("\n");
+  Table table({{"RUN OF"}, {"GEN", true}, {"WORLD", true}, {"ATTACHED", true}, {"LAUNCHER", true}});
+  for (const RunInfo& run : report.runs) {
+    table.Add({run.job.project + "/" + run.job.job, base::Str(run.generation), base::Str(run.world_size),
+               base::Str(run.attached), base::Str(run.launcher_pid)});
+  }
+  Print(table.Text());
+}
+
+// The private socket's folder is made when its path is asked for, so a daemon started here is found by every command.
+Result<std::string> SocketToStartOn(const LocateRequest& request, const std::string& data_dir) {
+  if (request.socket) return *request.socket;
+  if (auto named = base::GetEnvironment("BELAY_SOCKET")) return *named;
+  return PrivateSocketPath(data_dir);
+}
+
+std::string BelaydProgram() {
+  const std::string beside = base::ProgramDirectory() + "/belayd";
+  return base::Exists(base::PosixFileSystem(), beside) ? beside : "belayd";  // else by PATH
+}
+
+Result<base::UniqueFd> OpenNull() {
+  BELAY_ASSIGN(const auto null, base::PosixFileSystem().Open("/dev/null", {base::OpenOptions::Mode::kReadWrite}));
+  base::UniqueFd borrowed(null->Descriptor());
+  base::UniqueFd own = borrowed.Duplicate();
+  static_cast<void>(borrowed.Release());  // it stays the file's
+  return own;
+}
+
+// Waits until the daemon answers or its process ends.
+Result<std::unique_ptr<Client>> AwaitAnswer(pid_t pid, const std::string& socket, const std::string& log_path,
+                                            base::Duration timeout) {
+  base::Clock& clock = base::SystemClock();
+  const base::SteadyTime deadline = clock.Now() + timeout;
+  for (;;) {
+    auto client = Client::Connect(base::UnixTransport(), socket, "belay daemon");
+    if (client) return client;
+    BELAY_ASSIGN(const auto exit, base::PosixProcessSpawner().Wait(pid, std::chrono::milliseconds(20)));
+    if (exit) {
+      return base::Fail(Code::kUnavailable, "belayd ended at once (exit status ", exit->status, "); see ", log_path);
+    }
+    if (clock.Now() >= deadline) {
+      return base::Wrap(std::move(client).error(), "belayd (pid ", pid, ") does not answer yet; see ", log_path);
+    }
+  }
+}
+
+Result<int> RunStart(const Arguments& arguments) {
+  const LocateRequest request = RequestOf(arguments);
+  BELAY_ASSIGN(const auto budget, arguments.GetNumber("memory-budget", 1, INT64_MAX));
+  BELAY_ASSIGN(const std::string data_dir, ResolveDataDirectory(request.data_dir));
+  BELAY_ASSIGN(const std::string socket, SocketToStartOn(request, data_dir));
+  if (auto running = Client::Connect(base::UnixTransport(), socket, request.program)) {
+    BELAY_ASSIGN(const DaemonReport report, (*running)->GetDaemonStatus());
+    const bool passing = report.is_private;
+    if (!passing && report.data_dir == data_dir) {
+      if (arguments.Has("json")) {
+        PrintDocument({{"started", false}, {"daemon", ReportJson(report)}});
+      } else {
+        Print(base::Str("belayd runs already (pid ", report.pid, ") at ", report.socket, "\n"));
+      }
+      return 0;
+    }
+    return base::Fail(Code::kAlreadyExists, "a ", passing ? "private " : "", "belayd (pid ", report.pid, ", data dir ",
+                      report.data_dir, ") answers at ", socket,
+                      passing ? ": it leaves with its last run; or `belay daemon stop` first" : "");
+  }
+  base::SpawnRequest spawn;
+  spawn.argv = {BelaydProgram(), "--data-dir", data_dir, "--socket", socket};
+  if (budget) spawn.argv.insert(spawn.argv.end(), {"--memory-budget", base::Str(*budget)});
+  if (arguments.Has("log-json")) spawn.argv.emplace_back("--log-json");
+  spawn.environment = base::WholeEnvironment();
+  spawn.working_directory = "/";
+  spawn.dies_with_parent = false;
+  spawn.new_session = true;
+  // Not our own stdout: whoever reads that would wait for the daemon to end.
+  BELAY_ASSIGN(spawn.output, OpenNull());
+  BELAY_ASSIGN(spawn.error, OpenNull());
+  auto pid = base::PosixProcessSpawner().Spawn(std::move(spawn));
+  if (!pid) return base::Wrap(std::move(pid).error(), "cannot start belayd");
+  BELAY_ASSIGN(const auto client,
+               AwaitAnswer(*pid, socket, data_dir + "/.belayd/belayd.log", std::chrono::seconds(10)));
+  BELAY_ASSIGN(const DaemonReport report, client->GetDaemonStatus());
+  if (arguments.Has("json")) {
+    PrintDocument({{"started", true}, {"daemon", ReportJson(report)}});
+  } else {
+    Print(base::Str("belayd started: pid ", report.pid, ", data dir ", report.data_dir, ", socket ", report.socket,
+                    "\n"));
+  }
+  return 0;
+}
+
+Result<int> RunStop(const Arguments& arguments) {
+  auto located = ConnectToDaemon(RequestOf(arguments));
+  if (!located) {
+    if (located.error().code != Code::kUnavailable) return tl::unexpected<base::Error>(std::move(located).error());
+    if (arguments.Has("json")) PrintDocument({{"stopped", false}, {"was_running", false}});
+    Note("no belayd runs: " + located.error().Text());
+    return 0;  // what was wanted is so
+  }
+  BELAY_ASSIGN(const DaemonReport report, located->client->GetDaemonStatus());
+  auto stopped = located->client->StopDaemon(arguments.Has("force"));
+  // It may close the connection in place of an answer: then it is gone, which is what was asked.
+  if (!stopped && stopped.error().code != Code::kUnavailable) {
+    if (arguments.Has("force")) return tl::unexpected<base::Error>(std::move(stopped).error());
+    return base::Wrap(std::move(stopped).error(), "belayd (pid ", report.pid,
+                      ") does not stop (--force stops it all the same)");
+  }
+  if (!located->client->WaitBroken(std::chrono::seconds(60))) {
+    return base::Fail(Code::kTimeout, "belayd (pid ", report.pid, ") has not stopped within 60 s; see ",
+                      report.data_dir, "/.belayd/belayd.log");
+  }
+  if (arguments.Has("json")) {
+    PrintDocument({{"stopped", true}, {"was_running", true}, {"pid", report.pid}, {"socket", report.socket}});
+  } else {
+    Print(base::Str("belayd stopped (pid ", report.pid, ")\n"));
+  }
+  return 0;
+}
+
+Result<int> RunStatus(const Arguments& arguments) {
+  BELAY_ASSIGN(const Located located, ConnectToDaemon(RequestOf(arguments)));
+  BELAY_ASSIGN(const DaemonReport report, located.client->GetDaemonStatus());
+  if (arguments.Has("json")) {
+    PrintDocument({{"daemon", ReportJson(report)}});
+  } else {
+    PrintReport(report);
+  }
+  return 0;
+}
+
+std::vector<OptionSpec> DaemonOptions(std::vector<OptionSpec> more) {
+  more = WithCommon(std::move(more));
+  std::erase_if(more, [](const OptionSpec& option) { return option.name == "project"; });
+  return more;
+}
+
+}  // namespace
+
+Verb DaemonStartVerb() {
+  return {"start",
+          "start a belayd that stays",
+          {"belay daemon start",
+           "Starts belayd for a data directory, detached, and waits until it answers. It stays until it is stopped; "
+           "without\n"
+           "this, `belay run` starts a private one that leaves with its last run.",
+           DaemonOptions({{"memory-budget", "BYTES", "staging memory for all jobs together at most"},
+                          {"log-json", "", "write the log as JSON lines"}}),
+           0, 0, ""},
+          RunStart};
+}
+
+Verb DaemonStopVerb() {
+  return {"stop",
+          "let belayd finish writing, then stop it",
+          {"belay daemon stop",
+           "Stops belayd once what it holds is committed. Refused while ranks are attached, unless forced. Does "
+           "nothing, and\n"
+           "well, if none runs.",
+           DaemonOptions({{"force", "", "stop at once, also while ranks are attached"}}), 0, 0, ""},
+          RunStop};
+}
+
+Verb DaemonStatusVerb() {
+  return {"status",
+          "what belayd holds and does",
+          {"belay daemon status", "Shows the running belayd; exits 69 if none answers.", DaemonOptions({}), 0, 0, ""},
+          RunStatus};
+}
+
+}  // namespace belay::checkpoint::cli

@@ -1,0 +1,156 @@
+// belay ckpt verify
+#include "checkpoint/cli/documents.h"
+#include "checkpoint/cli/verb.h"
+#include "runtime/base/environment.h"
+#include "runtime/base/file_system.h"
+#include "runtime/base/units.h"
+
+namespace belay::checkpoint::cli {
+namespace {
+
+struct Verdict {
+  std::string what;  // for people: "default/gpt step 1200"
+  Json identity;     // for machines
+  std::uint64_t bytes = 0;
+  double seconds = 0;
+  std::vector<base::Error> errors;
+};
+
+Verdict Check(std::string what, Json identity, base::Result<std::unique_ptr<Restorer>> opened, int threads) {
+  Verdict verdict{std::move(what), std::move(identity)};
+  if (!opened) {
+    verdict.errors.push_back(std::move(opened).error());
+    return verdict;
+  }
+  for (const ManifestFile& file : (*opened)->manifest().files) verdict.bytes += file.bytes;
+  const base::SteadyTime start = base::SystemClock().Now();
+  verdict.errors = (*opened)->Verify(threads);
+  verdict.seconds = std::chrono::duration<double>(base::SystemClock().Now() - start).count();
+  return verdict;
+}
+
+Verdict CheckDirectory(const std::string& directory, int threads) {
+  return Check(directory, {{"directory", directory}}, Restorer::OpenDirectory(base::PosixFileSystem(), directory),
+               threads);
+}
+
+Verdict CheckListed(Access& access, const Listed& listed, int threads) {
+  const CheckpointKey& key = listed.info.key;
+  return Check(base::Str(key.job.project, "/", key.job.job, " step ", key.step, " generation ", key.generation),
+               {{"project", key.job.project},
+                {"job", key.job.job},
+                {"step", base::Str(key.step)},
+                {"generation", base::Str(key.generation)},
+                {"directory", listed.info.directory}},
+               OpenFiles(access, listed), threads);
+}
+
+void Say(const Verdict& verdict) {
+  if (verdict.errors.empty()) {
+    Print(base::Str("ok       ", verdict.what, ": ", base::HumanBytes(verdict.bytes), " read\n"));
+    return;
+  }
+  Print(base::Str("damaged  ", verdict.what, ":\n"));
+  for (const base::Error& error : verdict.errors) Print("         " + error.Text() + "\n");
+}
+
+// Damage decides; a file that could not be read for another reason (permission, I/O) has its own status.
+int StatusOf(const std::vector<Verdict>& verdicts) {
+  int status = 0;
+  for (const Verdict& verdict : verdicts) {
+    for (const base::Error& error : verdict.errors) {
+      const auto own = base::Describe(error.code).exit_status;
+      // What the manifest lists and is not there is damage too.
+      const bool damage = own == base::ExitStatus::kBadData || error.code == base::Code::kNotFound;
+      if (damage) return static_cast<int>(base::ExitStatus::kBadData);
+      if (status == 0) status = static_cast<int>(own);
+    }
+  }
+  return status;
+}
+
+base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, int threads) {
+  std::vector<Verdict> verdicts;
+  const bool text = !arguments.Has("json");
+  const auto add = [&](Verdict verdict) {
+    if (text) Say(verdict);  // as they come: a large one takes minutes
+    verdicts.push_back(std::move(verdict));
+  };
+  if (const auto directory = arguments.Get("dir")) {
+    if (arguments.Has("all") || arguments.Positional(0)) {
+      return base::Fail(base::Code::kInvalidArgument, "--dir names one folder; leave out JOB, STEP and --all");
+    }
+    const bool absolute = directory->starts_with("/");
+    const std::string path = absolute ? *directory : base::CurrentDirectory() + "/" + *directory;
+    if (!base::Exists(base::PosixFileSystem(), path)) {
+      return base::Fail(base::Code::kNotFound, "there is no folder ", *directory);
+    }
+    add(CheckDirectory(path, threads));
+    return verdicts;
+  }
+  const auto job = arguments.Positional(0);
+  if (!job && !arguments.Has("all")) {
+    return base::Fail(base::Code::kInvalidArgument,
+                      "say what to verify: JOB [STEP], --all or --dir DIR; see `belay ckpt verify --help`");
+  }
+  if (arguments.Has("all") && arguments.Positional(1)) {
+    return base::Fail(base::Code::kInvalidArgument, "--all means every step; leave out STEP");
+  }
+  BELAY_ASSIGN(const auto generation, arguments.GetNumber("generation", 1, INT64_MAX));
+  BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kLook));
+  if (!arguments.Has("all")) {
+    BELAY_ASSIGN(const Listed listed, Find(access, *job, arguments.Positional(1), generation));
+    add(CheckListed(access, listed, threads));
+    return verdicts;
+  }
+  const std::string project = access.all_projects && !job ? std::string() : access.project;
+  BELAY_ASSIGN(const auto all, ListAll(access, project, job.value_or("")));
+  for (const Listed& listed : all) add(CheckListed(access, listed, threads));
+  for (const auto& folder : access.unreadable) {
+    add(Verdict{folder.directory, {{"directory", folder.directory}}, 0, 0, {folder.error}});
+  }
+  return verdicts;
+}
+
+base::Result<int> RunVerify(const Arguments& arguments) {
+  BELAY_ASSIGN(const auto threads, arguments.GetNumber("threads", 1, 256));
+  BELAY_ASSIGN(const auto verdicts, CheckAsked(arguments, static_cast<int>(threads.value_or(4))));
+  const int status = StatusOf(verdicts);
+  if (arguments.Has("json")) {
+    Json checked = Json::array();
+    for (const Verdict& verdict : verdicts) {
+      Json item = verdict.identity;
+      item["ok"] = verdict.errors.empty();
+      item["bytes"] = verdict.bytes;
+      item["seconds"] = verdict.seconds;
+      item["errors"] = Json::array();
+      for (const base::Error& error : verdict.errors) item["errors"].push_back(ErrorJson(error));
+      checked.push_back(std::move(item));
+    }
+    PrintDocument({{"ok", status == 0}, {"exit_status", status}, {"checked", std::move(checked)}});
+  } else if (verdicts.empty()) {
+    Note("no checkpoints to verify");
+  }
+  return status;
+}
+
+}  // namespace
+
+Verb VerifyVerb() {
+  return {
+      "verify",
+      "read every byte and check every digest",
+      {"belay ckpt verify JOB [STEP] | --all | --dir DIR",
+       "Reads checkpoints whole and checks every digest. Exits 65 if anything is damaged or missing, and names file,\n"
+       "tensor and offset. STEP is a number, a folder's name or \"latest\" (the default). --dir needs no belayd.",
+       WithCommon({{"all", "", "every checkpoint of JOB, or of all jobs"},
+                   {"dir", "DIR", "this checkpoint folder, wherever it is"},
+                   {"threads", "N", "how many files are read at once (4)"},
+                   {"generation", "N", "of several checkpoints of one step, this generation's"}}),
+       0, 2,
+       "  belay ckpt verify gpt\n  belay ckpt verify --all\n  belay ckpt verify --dir "
+       "/backup/gpt/step-000001200.gen-3\n"},
+      RunVerify};
+}
+
+}  // namespace belay::checkpoint::cli
