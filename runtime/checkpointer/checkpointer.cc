@@ -1,0 +1,234 @@
+#include "belay/checkpointer.h"
+
+#include <algorithm>
+#include <exception>
+#include <optional>
+#include <utility>
+
+#include "belay/sampler.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/checkpointer/resume.h"
+#include "runtime/checkpointer/saver.h"
+
+namespace belay {
+namespace {
+
+using base::Code;
+
+// How long a save that somebody waits for may take where no grace period says otherwise.
+constexpr base::Duration kPatience = std::chrono::minutes(30);
+// Of a grace period: what is left for leaving MPI and for the launcher.
+constexpr base::Duration kLeavingTime = std::chrono::milliseconds(500);
+
+[[noreturn]] void Throw(const base::Error& error) {
+  throw Error(static_cast<int>(base::Describe(error.code).exit_status), error.Text());
+}
+void OrThrow(const base::Status& status) {
+  if (!status) Throw(status.error());
+}
+template <typename T>
+T OrThrow(base::Result<T> result) {
+  if (!result) Throw(result.error());
+  return std::move(*result);
+}
+
+}  // namespace
+
+class Checkpointer::Impl {
+ public:
+  Impl(Session& session, CheckpointOptions options)
+      : run_(session.state()),
+        options_(std::move(options)),
+        clock_(base::SystemClock()),
+        state_(base::Rank(session.rank()), session.device()) {
+    if (options_.every < 0 || options_.keep_last == 0) {
+      throw Error(static_cast<int>(base::ExitStatus::kUsage), "CheckpointOptions: every must be 0 or more, keep_last 1 or more");
+    }
+    const auto& environment = run_.environment;
+    if (environment.socket.empty() || environment.job.empty()) {
+      if (run_.place.rank == 0) {
+        base::LogWarning("training without checkpoints: not started by `belay run`, so no belayd is known");
+      }
+    } else {
+      saver_ = std::make_unique<runtime::Saver>(run_, state_, options_, session.device(), clock_);
+    }
+    finish_handle_ = run_.AddFinishCallback([this] { return Finish(); });
+  }
+
+  // The program may leave the scope of its Checkpointer before it calls finish(): the last save is made here then. Not while
+  // an exception flies: the other ranks may be elsewhere.
+  ~Impl() {
+    run_.RemoveFinishCallback(finish_handle_);
+    if (run_.finished() || std::uncaught_exceptions() > 0) return;
+    const detail::SaveOutcome outcome = Finish();
+    if (outcome == detail::SaveOutcome::kNothing) return;
+    run_.AddFinishCallback([outcome] { return outcome; });
+  }
+
+  runtime::StateSet& state() { return state_; }
+
+  std::int64_t Resume() {
+    run_.EnterPhase(base::Phase::kLoad);
+    std::int64_t first = 0;
+    bool resumed = false;
+    if (saver_) {
+      if (const auto point = OrThrow(runtime::Resume(run_, state_, clock_))) {
+        resumed = true;
+        first = point->step.value();
+        saver_->SetParent(point->step);
+        saved_step_ = first;
+        run_.Committed(first);
+      }
+      OrThrow(saver_->Prepare());
+    }
+    run_.Resumed(resumed ? first : -1);
+    run_.StepsFinished(first);
+    finished_steps_ = first;
+    Vote();
+    return first;
+  }
+
+  Next StepDone(std::int64_t step, const std::map<std::string, double>& metrics) {
+    finished_steps_ = step + 1;
+    metrics_ = metrics;
+    run_.StepsFinished(finished_steps_);
+    if (saver_) saver_->Report();
+    if (!voting_) Vote();  // the program never called resume()
+    if (run_.stopped() || Vote()) return Stop();
+    const bool due = options_.every > 0 && finished_steps_ % options_.every == 0;
+    if (!saver_ || !(due || postponed_)) return Next::kContinue;
+
+    const auto start = clock_.Now();
+    const double stall_before = run_.stall_seconds;
+    const auto begun = OrThrow(saver_->Start(Request("interval")));
+    postponed_ = begun == runtime::Saver::Begun::kPostponed;
+    run_.stall_seconds = stall_before + std::chrono::duration<double>(clock_.Now() - start).count();
+    if (begun == runtime::Saver::Begun::kStarted && run_.page() != nullptr) {
+      run_.page()->stall_ms_bits.store(base::DoubleBits(1e3 * (run_.stall_seconds - stall_before)));
+    }
+    return Next::kContinue;
+  }
+
+  void BeforeUpdate() {
+    if (!saver_) return;
+    const auto start = clock_.Now();
+    saver_->AwaitCopied();
+    run_.stall_seconds += std::chrono::duration<double>(clock_.Now() - start).count();
+  }
+
+  bool SaveNow(const std::string& reason) {
+    if (!saver_) {
+      if (run_.place.rank == 0) base::LogError("nothing saved: training runs without checkpoints");
+      return false;
+    }
+    run_.EnterPhase(base::Phase::kSave);
+    const bool saved = OrThrow(Save(reason, clock_.Now() + kPatience));
+    run_.EnterPhase(base::Phase::kStep);
+    return saved;
+  }
+
+ private:
+  runtime::Saver::Request Request(const std::string& reason) const {
+    return {.step = base::Step(finished_steps_), .reason = reason, .metrics = metrics_};
+  }
+
+  base::Result<bool> Save(const std::string& reason, base::SteadyTime deadline) {
+    if (saved_step_ == finished_steps_) return true;
+    BELAY_ASSIGN(const bool saved, saver_->SaveAndWait(Request(reason), deadline));
+    if (saved) saved_step_ = finished_steps_;
+    return saved;
+  }
+
+  bool Vote() {
+    voting_ = true;
+    return OrThrow(run_.VoteStep());
+  }
+
+  Next Stop() {
+    if (last_) return Next::kStop;
+    run_.RecordStop();
+    run_.EnterPhase(base::Phase::kSave);
+    if (!saver_) {
+      last_ = detail::SaveOutcome::kFailed;
+      return Next::kStop;
+    }
+    std::int64_t grace = run_.environment.grace_seconds;
+    if (run_.page() != nullptr && run_.page()->grace_seconds.load() > 0) grace = run_.page()->grace_seconds.load();
+    const base::Duration patience = grace > 0 ? std::chrono::seconds(grace) - kLeavingTime : kPatience;
+    const auto saved = OrThrow(Save("preemption", clock_.Now() + patience));
+    last_ = saved ? detail::SaveOutcome::kSaved : detail::SaveOutcome::kFailed;
+    return Next::kStop;
+  }
+
+  // Collective, from finish(): what became of the last step. Must not throw.
+  detail::SaveOutcome Finish() {
+    if (last_) return *last_;
+    last_ = detail::SaveOutcome::kNothing;
+    if (!saver_ || finished_steps_ < 0) return *last_;
+    run_.EnterPhase(base::Phase::kSave);
+    if (!options_.save_at_end) {
+      saver_->AwaitCommit(kPatience);
+      return *last_;
+    }
+    try {
+      const auto saved = Save("final", clock_.Now() + kPatience);
+      if (!saved && run_.place.rank == 0) base::LogError("the last save failed", {{"reason", saved.error().Text()}});
+      last_ = saved && *saved ? detail::SaveOutcome::kSaved : detail::SaveOutcome::kFailed;
+    } catch (const std::exception& error) {
+      base::LogError("the last save failed", {{"reason", std::string(error.what())}});
+      last_ = detail::SaveOutcome::kFailed;
+    }
+    return *last_;
+  }
+
+  detail::SessionState& run_;
+  const CheckpointOptions options_;
+  base::Clock& clock_;
+  runtime::StateSet state_;
+  std::unique_ptr<runtime::Saver> saver_;  // null: no daemon, no checkpoints
+  int finish_handle_ = 0;
+  std::int64_t finished_steps_ = -1;       // -1: neither resumed nor trained
+  std::int64_t saved_step_ = -1;           // on disk or in the daemon's memory, agreed by all ranks
+  std::map<std::string, double> metrics_;
+  bool postponed_ = false;
+  bool voting_ = false;
+  std::optional<detail::SaveOutcome> last_;
+};
+
+Checkpointer::Checkpointer(Session& session, CheckpointOptions options)
+    : impl_(std::make_unique<Impl>(session, std::move(options))) {}
+Checkpointer::~Checkpointer() = default;
+
+Checkpointer& Checkpointer::add(const std::string& name, torch::nn::Module& module) {
+  OrThrow(impl_->state().AddModule(name, module));
+  return *this;
+}
+Checkpointer& Checkpointer::add(const std::string& name, torch::optim::Optimizer& optimizer) {
+  OrThrow(impl_->state().AddOptimizer(name, optimizer));
+  return *this;
+}
+Checkpointer& Checkpointer::add(const std::string& name, PermutationSampler& sampler) {
+  OrThrow(impl_->state().AddRecord(name, {.save = [&sampler] { return sampler.save(); },
+                                          .load = [&sampler](const std::string& state) { sampler.load(state); }},
+                                   /*shared=*/true));
+  return *this;
+}
+Checkpointer& Checkpointer::add(const std::string& name, torch::Tensor& tensor, bool per_rank) {
+  OrThrow(impl_->state().AddTensor(name, tensor, per_rank));
+  return *this;
+}
+Checkpointer& Checkpointer::add(const std::string& name, std::function<std::string()> save,
+                                std::function<void(const std::string&)> load) {
+  OrThrow(impl_->state().AddRecord(name, {.save = std::move(save), .load = std::move(load)}, /*shared=*/false));
+  return *this;
+}
+
+std::int64_t Checkpointer::resume() { return impl_->Resume(); }
+Next Checkpointer::step_done(std::int64_t step, const std::map<std::string, double>& metrics) {
+  return impl_->StepDone(step, metrics);
+}
+void Checkpointer::before_update() { impl_->BeforeUpdate(); }
+bool Checkpointer::save_now(const std::string& reason) { return impl_->SaveNow(reason); }
+
+}  // namespace belay

@@ -1,0 +1,164 @@
+#include "runtime/checkpointer/resume.h"
+
+#include <algorithm>
+#include <sstream>
+#include <thread>
+#include <tuple>
+
+#include "runtime/base/log.h"
+#include "runtime/base/transport.h"
+#include "runtime/base/units.h"
+#include "runtime/state/restore.h"
+
+namespace belay::runtime {
+namespace {
+
+using base::Code;
+using base::Fail;
+using checkpoint::RestorePoint;
+
+constexpr int kThreadsMax = 8;
+
+std::string Name(const RestorePoint& point) {
+  return base::Str("step ", point.step.value(), ", generation ", point.generation.value(),
+                   point.in_memory ? " (in memory)" : " (on disk)");
+}
+
+// Worth trying another checkpoint? Not if the program itself does not fit, or nobody is there to ask.
+bool AnotherMayDo(Code code) {
+  switch (code) {
+    case Code::kCorrupt:
+    case Code::kIncomplete:
+    case Code::kFormatVersion:
+    case Code::kNotFound:
+    case Code::kIo:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What each rank says of its attempt, as text for the exchange: the error's number and words, or nothing.
+std::string Encode(const base::Status& status) {
+  return status ? "" : base::Str(static_cast<std::uint32_t>(status.error().code), " ", status.error().Text());
+}
+base::Error Decode(const std::string& text, std::size_t rank) {
+  std::istringstream in(text);
+  std::uint32_t number = 0;
+  in >> number;
+  std::string words;
+  std::getline(in >> std::ws, words, '\0');
+  return {base::CodeFromNumber(number), base::Str("rank ", rank, ": ", words), nullptr};
+}
+
+// The same answer on every rank: success, or the error of the lowest rank that may not go on, else of the lowest that failed.
+base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own) {
+  BELAY_ASSIGN(const auto answers, run.AllGather(Encode(own)));
+  base::Status worst;
+  for (std::size_t r = 0; r < answers.size(); ++r) {
+    if (answers[r].empty()) continue;
+    base::Error error = Decode(answers[r], r);
+    if (worst || (AnotherMayDo(worst.error().code) && !AnotherMayDo(error.code))) worst = tl::unexpected(std::move(error));
+  }
+  return worst;
+}
+
+base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client, const RestorePoint& point,
+                     checkpoint::RestoreStatistics* statistics) {
+  if (client == nullptr) return Fail(Code::kUnavailable, "belayd does not answer");
+  const auto& environment = run.environment;
+  const checkpoint::CheckpointKey key{{environment.project, environment.job}, point.step, point.generation};
+  BELAY_ASSIGN(auto restorer, checkpoint::Restorer::Open(*client, key, point.in_memory));
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const RestoreOptions options{.world_size = run.place.world_size,
+                               .threads = std::clamp(cores / std::max(1, run.place.local_world_size), 1, kThreadsMax)};
+  BELAY_ASSIGN(*statistics, RestoreState(state, *restorer, options));
+  return {};
+}
+
+}  // namespace
+
+void SortRestorePoints(std::vector<RestorePoint>& points) {
+  std::stable_sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) {
+    return std::tuple(a.step, a.generation, a.in_memory) > std::tuple(b.step, b.generation, b.in_memory);
+  });
+}
+
+std::string EncodeRestorePoints(const std::vector<RestorePoint>& points) {
+  std::string text;
+  for (const RestorePoint& point : points) {
+    text += base::Str(point.step.value(), " ", point.generation.value(), " ", point.in_memory ? 1 : 0, " ", point.world_size, "\n");
+  }
+  return text;
+}
+
+base::Result<std::vector<RestorePoint>> DecodeRestorePoints(const std::string& text) {
+  std::vector<RestorePoint> points;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::int64_t step = 0;
+    std::uint64_t generation = 0;
+    int in_memory = 0;
+    RestorePoint point;
+    if (!(words >> step >> generation >> in_memory >> point.world_size)) {
+      return Fail(Code::kInternal, "rank 0 sent a list of checkpoints that does not decode: ", line);
+    }
+    point.step = base::Step(step);
+    point.generation = base::Generation(generation);
+    point.in_memory = in_memory != 0;
+    points.push_back(point);
+  }
+  return points;
+}
+
+base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& run, StateSet& state, base::Clock& clock) {
+  const auto start = clock.Now();
+  const auto& environment = run.environment;
+  // Each rank has its own connection: descriptors of files and memory come over it.
+  auto client = checkpoint::Client::Connect(base::UnixTransport(), environment.socket, "trainer");
+  base::Status connected;
+  if (!client) connected = Wrap(client.error(), "cannot ask belayd at ", environment.socket, " for the job's checkpoints");
+  BELAY_TRY(AgreeOn(run, connected));
+
+  std::string text;
+  base::Status asked;
+  if (run.place.rank == 0) {
+    if (auto points = (*client)->RestorePoints({environment.project, environment.job}); points) {
+      SortRestorePoints(*points);
+      text = EncodeRestorePoints(*points);
+    } else {
+      asked = tl::unexpected(points.error());
+    }
+  }
+  BELAY_TRY(AgreeOn(run, asked));
+  BELAY_TRY(run.Broadcast(&text));
+  BELAY_ASSIGN(const auto points, DecodeRestorePoints(text));
+
+  base::Status last;
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    checkpoint::RestoreStatistics statistics;
+    last = AgreeOn(run, LoadOne(run, state, client->get(), points[i], &statistics));
+    if (last) {
+      if (run.place.rank == 0) {
+        base::LogInfo("resumed", {{"step", points[i].step.value()}, {"generation", points[i].generation.value()},
+                                  {"source", points[i].in_memory ? "memory" : "disk"},
+                                  {"read", base::HumanBytes(statistics.bytes_read)},
+                                  {"seconds", std::chrono::duration<double>(clock.Now() - start).count()}});
+      }
+      return std::optional(points[i]);
+    }
+    if (last.error().code == Code::kCommunication || !AnotherMayDo(last.error().code)) {
+      return Wrap(last.error(), "cannot resume from ", Name(points[i]));
+    }
+    if (run.place.rank == 0) {
+      const std::string next = i + 1 < points.size() ? Name(points[i + 1]) : "none is left";
+      base::LogError("a checkpoint could not be loaded", {{"checkpoint", Name(points[i])}, {"reason", last.error().Text()}, {"next", next}});
+    }
+  }
+  if (points.empty()) return std::optional<RestorePoint>();
+  return Wrap(last.error(), "none of the job's ", points.size(), " restorable checkpoints could be loaded; `belay ckpt verify` "
+              "says what is damaged. The last one");
+}
+
+}  // namespace belay::runtime

@@ -1,0 +1,289 @@
+#include "runtime/checkpointer/saver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "checkpoint/format/deal.h"
+#include "runtime/base/check.h"
+#include "runtime/base/log.h"
+#include "runtime/base/transport.h"
+
+namespace belay::runtime {
+
+using base::Code;
+using base::Fail;
+
+// Whether the state stood still while it was copied: asked once, by whoever may be followed by an update. On the CPU that is
+// the worker at the end of its copy; on a GPU the update may be issued while bytes still travel (the stream keeps the order),
+// so the training thread asks before it lets go.
+struct CopyTicket {
+  explicit CopyTicket(std::function<bool()> unchanged) : witness(std::move(unchanged)) {}
+  bool Unchanged() {
+    const std::lock_guard lock(mutex);
+    if (!verdict) verdict = witness();
+    return *verdict;
+  }
+  void Spoil() {
+    const std::lock_guard lock(mutex);
+    verdict = false;
+  }
+  std::mutex mutex;
+  std::function<bool()> witness;
+  std::optional<bool> verdict;
+};
+
+namespace {
+
+double Seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+constexpr base::Duration kBusyPause = std::chrono::milliseconds(20);
+
+}  // namespace
+
+Saver::Saver(belay::detail::SessionState& run, StateSet& state, const CheckpointOptions& options, at::Device device,
+             base::Clock& clock)
+    : run_(run), state_(state), options_(options), device_(device), clock_(clock), rank_(run.place.rank), worker_(clock) {
+  hook_ = std::make_unique<BackwardHook>([this] {
+    const auto start = clock_.Now();
+    AwaitCopied();
+    run_.stall_seconds += Seconds(clock_.Now() - start);
+  });
+}
+
+Saver::~Saver() { hook_.reset(); }
+
+base::Result<Saver::Verdict> Saver::Agree(Verdict own) {
+  BELAY_ASSIGN(const std::int64_t worst, run_.AllReduceMax(static_cast<std::int64_t>(own)));
+  return static_cast<Verdict>(worst);
+}
+
+base::Status Saver::Exchange() {
+  worker_.AwaitIdle(std::nullopt);
+  snapshotter_.reset();  // before the memory that it reads goes
+  staging_copier_ = nullptr;
+  plans_.clear();
+  fingerprint_.clear();
+  state_.Materialise();
+  base::Status own;
+  if (auto tensors = state_.Describe(); !tensors) {
+    own = tl::unexpected(tensors.error());
+  } else if (auto capture = Capture::Make(std::move(*tensors), rank_); !capture) {
+    own = tl::unexpected(capture.error());
+  } else {
+    capture_ = std::move(*capture);
+  }
+  if (!own) capture_.reset();
+  const std::string fingerprint = own ? checkpoint::LayoutFingerprint(capture_->layout()) : "";
+  BELAY_ASSIGN(const auto fingerprints, run_.AllGather(fingerprint));
+  if (std::find(fingerprints.begin(), fingerprints.end(), "") != fingerprints.end()) {
+    capture_.reset();
+    return own ? Fail(Code::kInvalidArgument, "another rank cannot describe its state") : own;
+  }
+  std::vector<checkpoint::RankLayout> world;
+  if (std::all_of(fingerprints.begin(), fingerprints.end(), [&](const auto& other) { return other == fingerprint; })) {
+    for (std::size_t r = 0; r < fingerprints.size(); ++r) {
+      world.push_back(capture_->layout());
+      world.back().rank = base::Rank(static_cast<std::int32_t>(r));
+    }
+  } else {
+    BELAY_ASSIGN(const auto layouts, run_.AllGather(checkpoint::EncodeLayout(capture_->layout())));
+    for (const auto& text : layouts) {
+      BELAY_ASSIGN(auto layout, checkpoint::DecodeLayout(text));
+      world.push_back(std::move(layout));
+    }
+  }
+  BELAY_ASSIGN(const auto pieces, checkpoint::Deal(world));
+  BELAY_ASSIGN(plans_, checkpoint::PlanShards(capture_->layout(), pieces.at(static_cast<std::size_t>(rank_.value()))));
+  fingerprint_ = fingerprint;
+  return {};
+}
+
+base::Status Saver::MakeSnapshotter() {
+  BELAY_CHECK(capture_ != nullptr && worker_.Idle(), "makes a snapshotter without a layout or beside a save");
+  snapshotter_.reset();
+  staging_copier_ = nullptr;
+  std::unique_ptr<checkpoint::Copier> copier;
+  StagingCopier* staging = nullptr;
+  if (capture_->HasCudaTensors()) {
+    BELAY_ASSIGN(auto engine, MakeCudaCopyEngine(device_.is_cuda() ? std::max<int>(device_.index(), 0) : 0));
+    auto made = std::make_unique<StagingCopier>(std::move(engine));
+    staging = made.get();
+    copier = std::move(made);
+  } else {
+    copier = checkpoint::MakeMemoryCopier();
+  }
+  const auto& environment = run_.environment;
+  checkpoint::SnapshotterOptions options;
+  options.socket = environment.socket;
+  options.attach = {.job = {environment.project, environment.job}, .generation = base::Generation(environment.generation),
+                    .rank = rank_, .world_size = run_.place.world_size,
+                    .retention = {.keep_last = options_.keep_last, .keep_every = options_.keep_every,
+                                  .keep_best = options_.keep_best, .metric = options_.best_metric,
+                                  .larger_is_better = options_.larger_is_better}};
+  options.identity = {.project = environment.project, .job = environment.job, .generation = options.attach.generation,
+                      .rank = rank_, .world_size = run_.place.world_size};
+  BELAY_ASSIGN(snapshotter_, checkpoint::Snapshotter::Create(base::UnixTransport(), clock_, std::move(copier), std::move(options),
+                                                             fingerprint_, plans_, capture_->Sources(plans_)));
+  staging_copier_ = staging;
+  hook_->Watch(state_.TrainedParameters());
+  return {};
+}
+
+base::Status Saver::Prepare() {
+  BELAY_TRY(Exchange());
+  if (auto made = MakeSnapshotter(); !made) {
+    base::LogWarning("no staging memory yet; the first save tries again", {{"reason", made.error().Text()}});
+  }
+  return {};
+}
+
+Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) {
+  if (!worker_.Idle()) return Verdict::kBusy;
+  const auto fail = [&](const base::Error& error) {
+    *failure = error;
+    return Verdict::kFailed;
+  };
+  if (capture_ == nullptr || fingerprint_.empty()) return Verdict::kChanged;
+  auto tensors = state_.Describe();
+  if (!tensors) return fail(tensors.error());
+  if (!capture_->Matches(*tensors)) {
+    auto fresh = Capture::Make(std::move(*tensors), rank_);
+    if (!fresh) return fail(fresh.error());
+    if (checkpoint::LayoutFingerprint((*fresh)->layout()) != fingerprint_) return Verdict::kChanged;
+    // The same state at other addresses: nobody else needs to know.
+    snapshotter_.reset();
+    staging_copier_ = nullptr;
+    capture_ = std::move(*fresh);
+  }
+  if (snapshotter_ == nullptr) {
+    if (auto made = MakeSnapshotter(); !made) return fail(made.error());
+  }
+  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) {
+    return begun.error().code == Code::kBusy ? Verdict::kBusy : fail(begun.error());
+  }
+  return Verdict::kBegun;
+}
+
+base::Result<Saver::Begun> Saver::Start(const Request& request) {
+  base::Error failure;
+  for (int attempt = 0;; ++attempt) {
+    const Verdict own = TryBegin(request, &failure);
+    BELAY_ASSIGN(const Verdict agreed, Agree(own));
+    if (agreed == Verdict::kBegun) {
+      auto launched = Launch(request);
+      if (launched) return Begun::kStarted;
+      // This rank's records or device fail: the daemon drops the step, and the other ranks hear it from there.
+      base::LogError("the save was given up; training goes on", {{"step", request.step.value()}, {"reason", launched.error().Text()}});
+      return Begun::kFailed;
+    }
+    if (own == Verdict::kBegun) {
+      base::IgnoreError(snapshotter_->Abandon("another rank could not begin"), "the next Begin gives it up too");
+    }
+    if (agreed == Verdict::kBusy) {
+      ++postponed_;
+      return Begun::kPostponed;
+    }
+    if (agreed == Verdict::kChanged && attempt == 0) {
+      auto exchanged = Exchange();
+      if (!exchanged && exchanged.error().code == Code::kCommunication) return tl::unexpected(exchanged.error());
+      if (exchanged) continue;
+      failure = exchanged.error();
+      // Everybody goes round once more, so that all hear of it: without a fingerprint this rank answers kChanged again.
+      continue;
+    }
+    BELAY_TRY(LogFailure(request.step, failure, own == Verdict::kFailed || agreed == Verdict::kChanged));
+    return Begun::kFailed;
+  }
+}
+
+base::Status Saver::LogFailure(base::Step step, const base::Error& own, bool failed_here) {
+  BELAY_ASSIGN(const auto reasons, run_.AllGather(failed_here ? own.Text() : ""));
+  if (rank_.value() != 0) return {};
+  for (std::size_t r = 0; r < reasons.size(); ++r) {
+    if (reasons[r].empty()) continue;
+    base::LogError("the save was given up; training goes on",
+                   {{"step", step.value()}, {"rank", static_cast<std::int64_t>(r)}, {"reason", reasons[r]}});
+    return {};
+  }
+  base::LogError("the save was given up; training goes on", {{"step", step.value()}, {"reason", "the state changes from save to save"}});
+  return {};
+}
+
+base::Status Saver::Launch(const Request& request) {
+  const auto give_up = [&](const base::Error& error) -> base::Status {
+    base::IgnoreError(snapshotter_->Abandon(error.Text()), "the error itself is reported");
+    return tl::unexpected(error);
+  };
+  auto records = state_.SaveRecords();
+  if (!records) return give_up(records.error());
+  capture_->CopyEager();
+  ticket_ = std::make_shared<CopyTicket>(capture_->Witness());
+  if (staging_copier_ != nullptr && !Empty()) {
+    if (auto marked = staging_copier_->MarkStepEnd(); !marked) return give_up(marked.error());
+  }
+  worker_.Start({.snapshotter = snapshotter_.get(), .step = request.step, .unchanged = [ticket = ticket_] { return ticket->Unchanged(); },
+                 .records = std::move(*records), .metrics = request.metrics, .parent_step = parent_});
+  return {};
+}
+
+void Saver::AwaitCopied() {
+  if (staging_copier_ == nullptr) {
+    worker_.AwaitCopied();
+    return;
+  }
+  if (ticket_ == nullptr) return;
+  if (auto guarded = staging_copier_->GuardUpdate(); !guarded) ticket_->Spoil();
+  ticket_->Unchanged();
+  ticket_.reset();
+}
+
+void Saver::AwaitCommit(base::Duration patience) {
+  worker_.AwaitIdle(patience);
+  Report();
+}
+
+void Saver::Report() {
+  for (const SaveReport& report : worker_.TakeReports()) {
+    if (!report.failure) {
+      committed_ = report.step;
+      run_.Committed(report.step.value());
+      if (rank_.value() == 0) {
+        base::LogInfo("committed", {{"step", report.step.value()}, {"copy_seconds", report.copy_seconds},
+                                    {"seconds", report.commit_seconds}});
+      }
+    } else if (report.here || rank_.value() == 0) {
+      base::LogError("the save failed; training goes on", {{"step", report.step.value()}, {"reason", report.failure->Text()}});
+    }
+  }
+}
+
+base::Result<bool> Saver::SaveAndWait(const Request& request, base::SteadyTime deadline) {
+  const auto left = [&] { return std::max<base::Duration>(deadline - clock_.Now(), base::Duration(0)); };
+  while (true) {
+    const bool idle = worker_.AwaitIdle(left());
+    Report();
+    const bool late = !idle || left() <= base::Duration(0);
+    // Every rank has heard of the commit: done. One is too late: all give up.
+    BELAY_ASSIGN(const auto committed, run_.AllReduceMin(committed_ == request.step ? 1 : 0));
+    if (committed == 1) return true;
+    BELAY_ASSIGN(const auto any_late, run_.AllReduceMax(late ? 1 : 0));
+    if (any_late == 1) {
+      if (rank_.value() == 0) base::LogError("not committed in time", {{"step", request.step.value()}});
+      return false;
+    }
+    BELAY_ASSIGN(const Begun begun, Start(request));
+    if (begun == Begun::kPostponed) {
+      clock_.SleepFor(kBusyPause);
+      continue;
+    }
+    // Starting failed for all alike, or for this rank alone: then its commit never comes, and the others hear it below.
+    worker_.AwaitIdle(left());
+    Report();
+    BELAY_ASSIGN(const auto all, run_.AllReduceMin(committed_ == request.step ? 1 : 0));
+    return all == 1;
+  }
+}
+
+}  // namespace belay::runtime

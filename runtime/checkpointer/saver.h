@@ -1,0 +1,91 @@
+// Saves of one rank, in step with those of the others.
+//
+// What ranks must agree on is agreed at save steps only, by one small all-reduce of the worst verdict, after each rank has
+// tried to begin on its own:
+//   all begun -> the copies start;   a layout changed -> all exchange layouts and try once more;
+//   one is busy (its last save is still on the way to the disk) -> all put the save off to the next step;
+//   one failed -> all give it up, rank 0 names the first reason.
+// What fails later (a torn copy, a full disk) needs no agreement: a snapshot is committed only if every rank sealed its own.
+//
+// Training thread only, except the worker inside.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "belay/checkpointer.h"
+#include "runtime/checkpointer/backward_hook.h"
+#include "runtime/checkpointer/save_worker.h"
+#include "runtime/cuda/staging_copier.h"
+#include "runtime/session/session_state.h"
+#include "runtime/state/capture.h"
+#include "runtime/state/state_set.h"
+
+namespace belay::runtime {
+
+class Saver {
+ public:
+  Saver(belay::detail::SessionState& run, StateSet& state, const CheckpointOptions& options, at::Device device,
+        base::Clock& clock);
+  ~Saver();  // finishes the copy under way
+
+  enum class Begun { kStarted, kPostponed, kFailed };
+  struct Request {
+    base::Step step;
+    std::string reason;
+    std::map<std::string, double> metrics;
+  };
+  // Collective. Starts a save beside training. Every failure is logged; only kCommunication is returned.
+  base::Result<Begun> Start(const Request& request);
+  // Collective. Saves and waits until the step is committed on all ranks, or the deadline has passed; a save under way is
+  // finished first, and is enough if it is of this step.
+  base::Result<bool> SaveAndWait(const Request& request, base::SteadyTime deadline);
+  // Collective. Describes the state and attaches to belayd, so that the first save finds its memory ready. A daemon that
+  // does not answer is tried again by the first save.
+  base::Status Prepare();
+
+  // The step that this run resumed from: saves name it as their parent.
+  void SetParent(std::optional<base::Step> parent) { parent_ = parent; }
+  // Any update may follow: returns when no copy reads the state (on a GPU: when later work of the stream is ordered so).
+  void AwaitCopied();
+  // Waits for the save under way, if there is one, to be committed or to fail. Not collective.
+  void AwaitCommit(base::Duration patience);
+  // Logs saves that have ended since, and tells the launcher of commits.
+  void Report();
+  std::optional<base::Step> committed() const { return committed_; }
+  std::int64_t postponed() const { return postponed_; }
+
+ private:
+  // In order of weight: the heaviest of any rank counts.
+  enum class Verdict : std::int64_t { kBegun = 0, kChanged = 1, kBusy = 2, kFailed = 3 };
+
+  base::Result<Verdict> Agree(Verdict own);
+  Verdict TryBegin(const Request& request, base::Error* failure);
+  base::Status Exchange();          // collective: new capture, deal and plans
+  base::Status MakeSnapshotter();   // this rank alone
+  base::Status Launch(const Request& request);
+  base::Status LogFailure(base::Step step, const base::Error& own, bool failed_here);
+  bool Empty() const { return plans_.empty(); }
+
+  belay::detail::SessionState& run_;
+  StateSet& state_;
+  const CheckpointOptions options_;
+  const at::Device device_;
+  base::Clock& clock_;
+  const base::Rank rank_;
+
+  std::unique_ptr<Capture> capture_;
+  std::string fingerprint_;
+  std::vector<checkpoint::ShardPlan> plans_;
+  StagingCopier* staging_copier_ = nullptr;  // of snapshotter_, if tensors are on a GPU
+  std::unique_ptr<checkpoint::Snapshotter> snapshotter_;
+  std::shared_ptr<struct CopyTicket> ticket_;
+  std::unique_ptr<BackwardHook> hook_;
+  std::optional<base::Step> parent_, committed_;
+  std::int64_t postponed_ = 0;
+  SaveWorker worker_;  // last, so that it ends before what it uses
+};
+
+}  // namespace belay::runtime

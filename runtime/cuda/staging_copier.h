@@ -1,0 +1,55 @@
+// The Copier for tensors on a GPU: device to staging memory on a side stream, beside the next forward and backward pass.
+//
+//   training stream   ...step k | mark | forward, backward of k+1 ...      | await copies | update of k+1
+//   side stream                  \-await mark | copies, an event each 4 MiB | last event -/
+//   worker threads                            await event i, digest chunk i
+//
+// The training thread never waits for bytes, only (in GuardUpdate) for the copies to have been put into the side stream.
+// MarkStepEnd and GuardUpdate: training thread. The rest: whoever runs Snapshotter::Copy.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "checkpoint/client/snapshotter.h"
+#include "runtime/cuda/copy_engine.h"
+
+namespace belay::runtime {
+
+class StagingCopier final : public checkpoint::Copier {
+ public:
+  explicit StagingCopier(std::unique_ptr<CopyEngine> engine) : engine_(std::move(engine)) {}
+
+  // At the end of the step, before the save is handed to its worker. A copy must follow, or Cancel().
+  base::Status MarkStepEnd();
+  // The marked save does not take place.
+  void Cancel();
+  // Before the next update may be issued: the training stream waits for all copies. Nothing to do if none are under way.
+  // On an error the caller must take the snapshot for torn.
+  base::Status GuardUpdate();
+
+  base::Status Register(std::span<std::byte> staging) override { return engine_->RegisterHost(staging); }
+  void Unregister(std::span<std::byte> staging) override { engine_->UnregisterHost(staging); }
+  base::Status Begin(std::span<const Copy> copies) override;
+  base::Status Await(std::size_t index) override;
+  bool AwaitIsThreadSafe() const override { return true; }
+
+ private:
+  // Puts everything into the side stream; fills events_.
+  base::Status Issue(std::span<const Copy> copies);
+
+  // Tensors below this size are packed; larger ones go alone, since a launch costs less than their transfer.
+  static constexpr std::uint64_t kSmallBytes = 256ULL * 1024;
+
+  enum class Stage { kIdle, kMarked, kIssued, kFailed };
+  std::unique_ptr<CopyEngine> engine_;
+  std::mutex mutex_;  // guards the stage
+  std::condition_variable changed_;
+  Stage stage_ = Stage::kIdle;
+  std::size_t event_count_ = 0;
+  std::vector<std::size_t> event_of_copy_;  // written by Begin, before any Await
+};
+
+}  // namespace belay::runtime

@@ -1,0 +1,54 @@
+// One rank's view of the state for saving: its layout, where the bytes lie, and whether anybody changed them meanwhile.
+//
+// Made when the layout is; used by every save until a name, shape or address changes. The background copy reads tensors'
+// own memory; only buffers, small user tensors and non-contiguous tensors pass through side buffers, filled inside step_done.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "checkpoint/client/snapshotter.h"
+#include "checkpoint/format/layout.h"
+#include "checkpoint/format/shard_file.h"
+#include "runtime/state/tensors.h"
+
+namespace belay::runtime {
+
+class Capture {
+ public:
+  // Of all tensors (StateSet::Describe) those that `rank` describes. kUnsupported: non-contiguous tensors of more than
+  // kSideBytesMax together, since copying them aside would double them in memory.
+  static base::Result<std::unique_ptr<Capture>> Make(std::vector<StateTensor> tensors, base::Rank rank);
+
+  const checkpoint::RankLayout& layout() const { return layout_; }
+  // Same names, types, shapes and addresses: the sources handed out are still right.
+  bool Matches(const std::vector<StateTensor>& tensors) const;
+  bool HasCudaTensors() const;
+
+  // For each entry of each plan. The memory lives as long as this object.
+  std::vector<std::vector<checkpoint::Source>> Sources(const std::vector<checkpoint::ShardPlan>& plans) const;
+
+  // Training thread, inside step_done: fills the side buffers (on a GPU: on the current stream, so before any event
+  // recorded after).
+  void CopyEager();
+  // Training thread, after the update: remembers how the tensors are. The answer may be asked on any thread, while this
+  // object lives: false once a tensor was written (a replaced one is no harm: the old memory is kept and copied). Version
+  // counters see torch's own writes; a sample of
+  // bytes of each CPU tensor sees writes past them (SGD updates through .data(), which has a counter of its own).
+  std::function<bool()> Witness() const;
+
+  static constexpr std::uint64_t kSideBytesMax = 256ULL * 1024 * 1024;
+
+ private:
+  struct Held {
+    StateTensor state;
+    at::Tensor side;  // defined for eager ones
+    const std::byte* Data() const;
+  };
+
+  std::vector<Held> held_;
+  checkpoint::RankLayout layout_;
+};
+
+}  // namespace belay::runtime
