@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <mpi.h>
+#include "runtime/comm/mpi_c.h"
 
 #include "runtime/base/result.h"
 

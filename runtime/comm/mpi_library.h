@@ -11,7 +11,7 @@
 #include <span>
 #include <string>
 
-#include <mpi.h>
+#include "runtime/comm/mpi_c.h"
 
 #include "runtime/base/clock.h"
 #include "runtime/base/result.h"

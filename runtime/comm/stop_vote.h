@@ -8,7 +8,7 @@
 
 #include <memory>
 
-#include <mpi.h>
+#include "runtime/comm/mpi_c.h"
 
 #include "runtime/base/result.h"
 

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include <mpi.h>
+#include "runtime/comm/mpi_c.h"
 
 #include "runtime/base/result.h"
 #include "runtime/comm/mpi_library.h"

@@ -58,10 +58,10 @@ TEST(DataParallelTest, AveragesTheGradientsOfAllRanks) {
     for (int rank = 0; rank < World().world_size(); ++rank) {
       net.zero_grad();
       LossOf(net, rank, step).backward();  // not through forward(): stays on this rank
-      const auto one = Flat(net, true) / World().world_size();
+      const auto one = Flat(net, true) * (1.0 / World().world_size());
       wanted = rank == 0 ? one : wanted + one;
     }
-    // Divided, then added up in rank order: exactly what one process gets.
+    // Scaled, then added up in rank order: exactly what one process gets.
     EXPECT_TRUE(torch::equal(got, wanted)) << (got - wanted).abs().max();
   }
 }

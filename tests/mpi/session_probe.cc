@@ -43,7 +43,7 @@ int Run(int argc, char** argv) {
   if (mode == "stop") {
     auto& state = session.state();
     const bool saved = argc > 2 && std::string(argv[2]) == "saved";
-    state.AddFinishCallback([&] {
+    state.AddFinishCallback([saved, odd_one] {
       // One rank that could not save is enough.
       return saved || !odd_one ? belay::detail::SaveOutcome::kSaved : belay::detail::SaveOutcome::kFailed;
     });

@@ -16,7 +16,8 @@ class Session;
 
 class PermutationSampler {
  public:
-  PermutationSampler(std::int64_t dataset_size, std::int64_t batch_per_rank, std::uint64_t seed, int rank, int world_size);
+  PermutationSampler(std::int64_t dataset_size, std::int64_t batch_per_rank, std::uint64_t seed, int rank,
+                     int world_size);
   PermutationSampler(Session& session, std::int64_t dataset_size, std::int64_t batch_per_rank, std::uint64_t seed);
 
   // The data set indices of this rank's next batch.

@@ -4,9 +4,9 @@
 //   ... train ...
 //   return session.finish();
 //
-// Works started by `belay run`, by plain mpirun, or alone (then: one rank, and no checkpoints unless BELAY_SOCKET names a
-// belayd). Construct it first in main, on the main thread, once. Errors at start-up throw belay::Error with a message for
-// people and end the rank with a documented status if uncaught.
+// Works started by `belay run`, by plain mpirun, or alone (then: one rank, and no checkpoints unless BELAY_SOCKET names
+// a belayd). Construct it first in main, on the main thread, once. Errors at start-up throw belay::Error with a message
+// for people and end the rank with a documented status if uncaught.
 #pragma once
 
 #include <cstdint>
@@ -42,15 +42,15 @@ class Session {
   const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const;
 
   const std::string& project() const;
-  const std::string& job() const;       // empty outside `belay run`
-  std::uint64_t generation() const;     // raised by every run of the job; 0 outside `belay run`
+  const std::string& job() const;            // empty outside `belay run`
+  std::uint64_t generation() const;          // raised by every run of the job; 0 outside `belay run`
   const std::string& run_directory() const;  // for logs and metrics of this run; empty outside `belay run`
 
   // Tells belay run what this rank is doing besides training steps (validation: no step will finish for a while).
   void idle();
 
-  // The last call of main: waits for the other ranks and for the last commit; the exit status of the program: 0, or 75 if the
-  // run was stopped early and its state is committed, or 72 if it was stopped and could not be saved.
+  // The last call of main: waits for the other ranks and for the last commit; the exit status of the program: 0, or 75
+  // if the run was stopped early and its state is committed, or 72 if it was stopped and could not be saved.
   int finish();
 
   detail::SessionState& state() { return *state_; }
