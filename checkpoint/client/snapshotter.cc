@@ -24,6 +24,7 @@ using base::Status;
 // Small states are not worth waking threads for.
 constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
 constexpr int kThreadsMax = 4;
+constexpr base::Duration kGiveUpWait = std::chrono::milliseconds(500);
 
 int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
   const auto by_size = static_cast<int>(std::min<std::uint64_t>(bytes / kBytesPerThread + 1, kThreadsMax));
@@ -72,11 +73,7 @@ class StagedSnapshotter final : public Snapshotter {
   }
 
   Status Begin(base::Step step, const std::string& reason) override {
-    if (state_ == State::kFilling || state_ == State::kCopied) {
-      base::IgnoreError(CurrentClient()->AbandonSnapshot(identity().step, "a newer snapshot begins"),
-                        "the daemon gives it up by itself when another begins or the connection ends");
-      state_ = State::kIdle;
-    }
+    if (state_ == State::kFilling || state_ == State::kCopied) GiveUp("a newer snapshot begins");
     auto client = CurrentClient();
     const bool fresh = client == nullptr || client->Broken();
     if (fresh) {
@@ -109,9 +106,7 @@ class StagedSnapshotter final : public Snapshotter {
                                           {"seconds", std::chrono::duration<double>(clock_.Now() - start).count()}});
       return {};
     }
-    state_ = State::kIdle;
-    base::IgnoreError(CurrentClient()->AbandonSnapshot(identity().step, copied.error().Text()),
-                      "the copy's own error is what the caller must see");
+    GiveUp(copied.error().Text());
     return copied;
   }
 
@@ -160,6 +155,14 @@ class StagedSnapshotter final : public Snapshotter {
   void SetClient(std::shared_ptr<Client> client) {
     const std::lock_guard lock(client_mutex_);
     client_.swap(client);
+  }
+
+  // Abandons what was not sealed, and waits a moment until the daemon has the memory free again.
+  void GiveUp(const std::string& why) {
+    state_ = State::kIdle;
+    const auto client = CurrentClient();
+    if (!client->AbandonSnapshot(identity().step, why)) return;  // it notices by itself when another begins, or by EOF
+    base::IgnoreError(client->WaitSnapshot(identity().step, kGiveUpWait), "how it ended is known: abandoned");
   }
 
   void Unmap() {

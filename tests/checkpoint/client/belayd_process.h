@@ -1,0 +1,105 @@
+// The real belayd, for one test: its own data directory and socket, gone at the end.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <string>
+
+#include "checkpoint/client/client.h"
+#include "runtime/base/environment.h"
+#include "runtime/base/process_spawner.h"
+#include "tests/checkpoint/client/sample_state.h"
+
+namespace belay::checkpoint {
+
+class BelaydProcess {
+ public:
+  BelaydProcess() { Start(); }
+  ~BelaydProcess() { Kill(); }
+
+  void Start() {
+    base::SpawnRequest request;
+    request.argv = {BELAYD_PROGRAM, "--data-dir", data_dir(), "--socket", socket()};
+    request.environment = base::WholeEnvironment();
+    auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
+    ASSERT_TRUE(pid) << pid.error().Text();
+    pid_ = *pid;
+    // Its socket answers when it is ready; the wait below is for its end, so it costs nothing else.
+    while (!base::PosixProcessSpawner().Wait(pid_, std::chrono::milliseconds(5)).value()) {
+      if (Client::Connect(base::UnixTransport(), socket(), "test")) return;
+    }
+    FAIL() << "belayd ended at once";
+  }
+
+  // SIGKILL, and gone when this returns.
+  void Kill() {
+    if (pid_ == 0) return;
+    base::IgnoreError(base::PosixProcessSpawner().SignalGroup(pid_, SIGKILL), "it may have ended");
+    base::IgnoreError(base::PosixProcessSpawner().Wait(pid_, std::nullopt), "likewise");
+    pid_ = 0;
+  }
+
+  std::unique_ptr<Client> Connect() const {
+    auto client = Client::Connect(base::UnixTransport(), socket(), "test");
+    EXPECT_TRUE(client) << client.error().Text();
+    return client ? std::move(*client) : nullptr;
+  }
+
+  std::string data_dir() const { return scratch_.path() + "/data"; }
+  std::string socket() const { return scratch_.path() + "/s"; }
+
+ private:
+  ScratchFolder scratch_;
+  pid_t pid_ = 0;
+};
+
+// A run's launcher: holds the job and its generation.
+struct SampleRun {
+  SampleRun(const BelaydProcess& daemon, int world_size) : launcher(daemon.Connect()), world(world_size) {
+    auto grant = launcher->BeginRun(job, world);
+    EXPECT_TRUE(grant) << grant.error().Text();
+    if (grant) generation = grant->generation;
+  }
+
+  base::Result<std::unique_ptr<Snapshotter>> MakeSnapshotter(const BelaydProcess& daemon, int rank,
+                                                             SampleRank& state) const {
+    SnapshotterOptions options;
+    options.socket = daemon.socket();
+    options.attach.job = job;
+    options.attach.generation = generation;
+    options.attach.rank = base::Rank(rank);
+    options.attach.world_size = world;
+    options.identity = {job.project, job.job, base::Step(0), generation, base::Rank(rank), world};
+    options.threads = 2;
+    return Snapshotter::Create(base::UnixTransport(), base::SystemClock(), MakeMemoryCopier(), std::move(options),
+                               state.fingerprint, state.plans, state.sources);
+  }
+
+  JobKey job{"default", "gpt"};
+  std::unique_ptr<Client> launcher;
+  int world;
+  base::Generation generation;
+};
+
+// Saves `step` on every rank and waits until it is committed.
+inline void SaveAll(std::vector<std::unique_ptr<Snapshotter>>& snapshotters, std::vector<SampleRank>& ranks,
+                    std::int64_t step) {
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    ranks[r].Become(step);
+    const auto begun = snapshotters[r]->Begin(base::Step(step), "interval");
+    ASSERT_TRUE(begun) << begun.error().Text();
+    ASSERT_TRUE(snapshotters[r]->Copy([] { return true; }));
+    ranks[r].Become(step + 1000);  // training goes on
+    const auto sealed = snapshotters[r]->Seal({{"sampler", std::to_string(step)}}, {{"loss", 0.5}}, std::nullopt);
+    ASSERT_TRUE(sealed) << sealed.error().Text();
+  }
+  for (auto& snapshotter : snapshotters) {
+    const auto outcome = snapshotter->Wait(base::Step(step), std::chrono::seconds(60));
+    ASSERT_TRUE(outcome) << outcome.error().Text();
+    ASSERT_EQ(outcome->state, SnapshotState::kCommitted)
+        << (outcome->failure ? outcome->failure->Text() : std::string("no reason given"));
+  }
+}
+
+}  // namespace belay::checkpoint

@@ -1,0 +1,164 @@
+// Snapshotter and Restorer against the real belayd.
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "checkpoint/client/restorer.h"
+#include "checkpoint/client/snapshotter.h"
+#include "tests/checkpoint/client/belayd_process.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using testing::AllOf;
+using testing::HasSubstr;
+
+// `count` attached ranks of one run.
+struct Trainers {
+  Trainers(const BelaydProcess& daemon, int count) : run(daemon, count) {
+    ranks.reserve(static_cast<std::size_t>(count));
+    for (int r = 0; r < count; ++r) {
+      ranks.emplace_back(r, count);
+      auto made = run.MakeSnapshotter(daemon, r, ranks.back());
+      EXPECT_TRUE(made) << made.error().Text();
+      snapshotters.push_back(made ? std::move(*made) : nullptr);
+    }
+  }
+  void Save(std::int64_t step) { SaveAll(snapshotters, ranks, step); }
+
+  SampleRun run;
+  std::vector<SampleRank> ranks;
+  std::vector<std::unique_ptr<Snapshotter>> snapshotters;
+};
+
+void ExpectRestores(const BelaydProcess& daemon, std::int64_t step, bool from_memory, int world) {
+  const auto client = daemon.Connect();
+  const auto restorer = Restorer::Open(*client, {{"default", "gpt"}, base::Step(step), {}}, from_memory);
+  ASSERT_TRUE(restorer) << restorer.error().Text();
+  for (int r = 0; r < world; ++r) {
+    SampleRank rank(r, world);
+    const auto loaded = (*restorer)->Load(rank.Targets(), 2);
+    ASSERT_TRUE(loaded) << loaded.error().Text();
+    rank.ExpectIs(step);
+  }
+  EXPECT_EQ((*restorer)->LoadRecords(base::Rank(0))->at("sampler"), std::to_string(step));
+}
+
+class WorldTest : public testing::TestWithParam<int> {};
+
+TEST_P(WorldTest, SavesAndRestoresFromMemoryAndDiskIntoAnyWorld) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, GetParam());
+  trainers.Save(10);
+  trainers.Save(20);  // the same memory again
+  for (const int world : {1, 2, 3}) {
+    ExpectRestores(daemon, 20, true, world);
+    ExpectRestores(daemon, 20, false, world);
+    ExpectRestores(daemon, 10, false, world);
+  }
+  const auto client = daemon.Connect();
+  const auto gone = Restorer::Open(*client, {{"default", "gpt"}, base::Step(10), {}}, true);
+  ASSERT_FALSE(gone);  // its memory holds step 20 now
+  EXPECT_EQ(gone.error().code, Code::kNotFound);
+  const auto points = client->RestorePoints({"default", "gpt"});
+  ASSERT_TRUE(points);
+  ASSERT_EQ(points->size(), 2U);
+  EXPECT_EQ(points->front().step, base::Step(20));
+  EXPECT_TRUE(points->front().in_memory);
+  EXPECT_EQ(points->front().world_size, GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(Worlds, WorldTest, testing::Values(1, 2));
+
+TEST(BelaydTest, NamesFileTensorAndOffsetOfDamageOnDiskWhileMemoryIsWell) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, 2);
+  trainers.Save(10);
+  const std::string folder = daemon.data_dir() + "/default/gpt/step-000000010.gen-1/";
+  const std::string flipped = "rank-00000.optimizer.safetensors", shortened = "rank-00001.optimizer.safetensors";
+  {
+    std::fstream file(folder + flipped, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-100, std::ios::end);
+    file.put('?');
+  }
+  std::filesystem::resize_file(folder + shortened, std::filesystem::file_size(folder + shortened) - 1);
+  const std::string removed = "rank-00000.model.safetensors";
+  std::filesystem::remove(folder + removed);
+
+  const auto client = daemon.Connect();
+  const auto restorer = Restorer::Open(*client, {{"default", "gpt"}, base::Step(10), {}}, false);
+  ASSERT_TRUE(restorer) << restorer.error().Text();
+  std::string all;
+  for (const base::Error& error : (*restorer)->Verify(2)) all += error.Text() + "\n";
+  EXPECT_THAT(all, HasSubstr(flipped + " is damaged: the digest of file bytes"));
+  EXPECT_THAT(all, HasSubstr(shortened + " is truncated"));
+  EXPECT_THAT(all, AllOf(HasSubstr(removed), HasSubstr("tensor optimizer.")));
+  SampleRank rank(0, 1);
+  EXPECT_FALSE((*restorer)->Load(rank.Targets(), 2));
+  ExpectRestores(daemon, 10, true, 1);
+}
+
+TEST(BelaydTest, AttachesAgainAfterTheDaemonWasKilled) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, 2);
+  trainers.Save(10);
+  daemon.Kill();
+  const auto begun = trainers.snapshotters[0]->Begin(base::Step(20), "interval");
+  ASSERT_FALSE(begun);  // nobody answers: this save is lost, not the training
+  EXPECT_EQ(begun.error().code, Code::kUnavailable);
+  daemon.Start();
+  trainers.Save(30);
+  ExpectRestores(daemon, 30, true, 2);
+  ExpectRestores(daemon, 10, false, 1);
+}
+
+TEST(BelaydTest, LooksUpWhetherAStepWasCommittedWhenTheDaemonWentAway) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, 1);
+  trainers.Save(10);
+  daemon.Kill();
+  EXPECT_EQ(trainers.snapshotters[0]->Wait(base::Step(10), std::chrono::seconds(1)).error().code, Code::kUnavailable);
+  daemon.Start();
+  const auto outcome = trainers.snapshotters[0]->Wait(base::Step(10), std::chrono::seconds(1));
+  ASSERT_TRUE(outcome) << outcome.error().Text();
+  EXPECT_EQ(outcome->state, SnapshotState::kCommitted);
+  EXPECT_EQ(trainers.snapshotters[0]->Wait(base::Step(11), std::chrono::seconds(1)).error().code, Code::kUnavailable);
+}
+
+TEST(BelaydTest, GivesUpASnapshotWhoseStateChanged) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, 1);
+  Snapshotter& snapshotter = *trainers.snapshotters[0];
+  ASSERT_TRUE(snapshotter.Begin(base::Step(5), "interval"));
+  const auto torn = snapshotter.Copy([] { return false; });
+  ASSERT_FALSE(torn);
+  EXPECT_EQ(torn.error().code, Code::kSnapshotTorn);
+  trainers.Save(6);  // the next one is not in its way
+  const auto points = daemon.Connect()->RestorePoints({"default", "gpt"});
+  ASSERT_EQ(points->size(), 1U);
+  EXPECT_EQ(points->front().step, base::Step(6));
+}
+
+TEST(BelaydTest, ABeginAfterAnUnsealedOneGivesThatUp) {
+  BelaydProcess daemon;
+  Trainers trainers(daemon, 1);
+  ASSERT_TRUE(trainers.snapshotters[0]->Begin(base::Step(5), "interval"));
+  ASSERT_TRUE(trainers.snapshotters[0]->Copy(nullptr));
+  trainers.Save(6);
+  ExpectRestores(daemon, 6, false, 1);
+}
+
+TEST(BelaydTest, AnOlderRunCannotSave) {
+  BelaydProcess daemon;
+  Trainers old(daemon, 1);
+  old.Save(1);
+  old.run.launcher.reset();
+  const SampleRun newer(daemon, 1);
+  EXPECT_GT(newer.generation, old.run.generation);
+  const auto begun = old.snapshotters[0]->Begin(base::Step(2), "interval");
+  ASSERT_FALSE(begun);
+  EXPECT_EQ(begun.error().code, Code::kStaleGeneration);
+}
+
+}  // namespace
+}  // namespace belay::checkpoint
