@@ -1,0 +1,338 @@
+// `belay ckpt` and `belay daemon` as people and scripts call them: words in, stdout, stderr and exit status out.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "checkpoint/cli/arguments.h"
+#include "checkpoint/cli/commands.h"
+#include "checkpoint/cli/output.h"
+#include "tests/checkpoint/client/belayd_process.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Ran {
+  int status = 0;
+  std::string out, err;
+  json document() const { return json::parse(out); }
+};
+
+// Runs "ckpt ..." or "daemon ..." in this process.
+Ran Belay(const std::string& group, std::vector<std::string> words) {
+  words.insert(words.begin(), group);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Ran ran;
+  ran.status = (group == "ckpt" ? CkptMain : DaemonMain)(static_cast<int>(argv.size()), argv.data());
+  ran.out = testing::internal::GetCapturedStdout();
+  ran.err = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void Damage(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-50, std::ios::end);
+  file.put('?');
+}
+
+// Files only, no belayd: gpt at steps 10 and 20, vision at step 5.
+class OfflineTest : public testing::Test {
+ protected:
+  OfflineTest() {
+    for (const int step : {10, 20}) WriteSampleCheckpoint(scratch_.path() + "/default/gpt", step, 2);
+    WriteSampleCheckpoint(scratch_.path() + "/other/vision", 5, 1);
+    // belayd is found by PATH when a command has to start one.
+    const std::string program = BELAYD_PROGRAM;
+    const char* path = std::getenv("PATH");
+    ::setenv("PATH", (program.substr(0, program.rfind('/')) + ":" + (path == nullptr ? "" : path)).c_str(), 1);
+    for (const char* name : {"BELAY_SOCKET", "BELAY_DATA_DIR", "BELAY_PROJECT"}) ::unsetenv(name);
+  }
+  Ran Ckpt(std::vector<std::string> words) {
+    words.insert(words.end(), {"--data-dir", scratch_.path()});
+    return Belay("ckpt", std::move(words));
+  }
+  std::string Folder(int step) const {
+    return scratch_.path() + "/default/gpt/step-0000000" + std::to_string(step) + ".gen-1";
+  }
+  ScratchFolder scratch_;
+};
+
+TEST_F(OfflineTest, ListsNewestFirstAndSaysThatNobodyAnswered) {
+  const Ran ran = Ckpt({"list"});
+  EXPECT_EQ(ran.status, 0);
+  EXPECT_THAT(ran.err, HasSubstr("no belayd answers; reading the files"));
+  EXPECT_THAT(ran.out, testing::StartsWith("JOB"));
+  for (const char* word :
+       {"STEP", "GEN", "SIZE", "AGE", "REASON", "WORLD", "WHERE", "PIN", "other/vision", "interval"}) {
+    EXPECT_THAT(ran.out, HasSubstr(word));
+  }
+  EXPECT_LT(ran.out.find(" 20 "), ran.out.find(" 10 "));
+
+  const json document = Ckpt({"list", "gpt", "--json"}).document();
+  EXPECT_EQ(document["schema_version"], 1);
+  EXPECT_EQ(document["daemon"], false);
+  ASSERT_EQ(document["checkpoints"].size(), 2U);
+  const json& newest = document["checkpoints"][0];
+  EXPECT_EQ(newest["step"], "20");  // 64-bit numbers are strings
+  EXPECT_EQ(newest["generation"], "1");
+  EXPECT_EQ(newest["world_size"], 2);
+  EXPECT_EQ(newest["created"], "2026-01-02T03:04:05Z");
+  EXPECT_EQ(newest["pinned"], false);
+  EXPECT_EQ(newest["metrics"]["loss"], 1.5);
+  EXPECT_EQ(newest["directory"], Folder(20));
+}
+
+TEST_F(OfflineTest, AMissingJobOrStepIsStatus66InBothForms) {
+  const Ran job = Ckpt({"show", "absent", "--json"});
+  EXPECT_EQ(job.status, 66);
+  EXPECT_EQ(job.document()["error"]["name"], "NotFound");
+  EXPECT_EQ(job.document()["error"]["code"], 101);
+  EXPECT_EQ(job.document()["error"]["exit_status"], 66);
+  EXPECT_EQ(job.document()["schema_version"], 1);
+  const Ran step = Ckpt({"show", "gpt", "15"});
+  EXPECT_EQ(step.status, 66);
+  EXPECT_THAT(step.err, HasSubstr("it has 20, 10"));
+  EXPECT_TRUE(step.out.empty());
+  EXPECT_EQ(Ckpt({"list", "absent"}).status, 66);
+}
+
+TEST_F(OfflineTest, ShowsFilesDigestsAndTensors) {
+  const Ran text = Ckpt({"show", "gpt", "--tensors"});
+  EXPECT_EQ(text.status, 0);
+  EXPECT_THAT(text.out, AllOf(HasSubstr("step        20"), HasSubstr("rank-00001.optimizer.safetensors"),
+                              HasSubstr("model.embedding"), HasSubstr("[1537, 1024]"), HasSubstr("6 tensors")));
+  const json shown = Ckpt({"show", "gpt", "10", "--json"}).document()["checkpoint"];
+  EXPECT_EQ(shown["step"], "10");
+  EXPECT_EQ(shown["tensors"].size(), 6U);
+  EXPECT_EQ(shown["files"][0]["header_sha256"].get<std::string>().size(), 64U);
+  EXPECT_TRUE(shown["problems"].empty());
+}
+
+TEST_F(OfflineTest, VerifiesEveryByteAndNamesDamageWithStatus65) {
+  EXPECT_EQ(Ckpt({"verify", "--all"}).status, 0);
+  const std::string name = "rank-00001.optimizer.safetensors";
+  Damage(Folder(10) + "/" + name);
+  EXPECT_EQ(Ckpt({"verify", "gpt"}).status, 0);  // the newest
+  const Ran one = Ckpt({"verify", "gpt", "10"});
+  EXPECT_EQ(one.status, 65);
+  EXPECT_THAT(one.out,
+              AllOf(HasSubstr("damaged"), HasSubstr(name), HasSubstr("file bytes"), HasSubstr("tensor optimizer.")));
+  const Ran all = Ckpt({"verify", "--all", "--json"});
+  EXPECT_EQ(all.status, 65);
+  const json document = all.document();
+  EXPECT_EQ(document["ok"], false);
+  EXPECT_EQ(document["exit_status"], 65);
+  ASSERT_EQ(document["checked"].size(), 3U);
+  EXPECT_EQ(document["checked"][1]["errors"][0]["name"], "Corrupt");
+  const Ran directory = Belay("ckpt", {"verify", "--dir", Folder(10)});
+  EXPECT_EQ(directory.status, 65);
+  EXPECT_EQ(Belay("ckpt", {"verify", "--dir", Folder(20)}).status, 0);
+
+  std::filesystem::remove(Folder(20) + "/rank-00000.model.safetensors");
+  const Ran missing = Ckpt({"verify", "gpt"});
+  EXPECT_EQ(missing.status, 65);
+  EXPECT_THAT(missing.out, AllOf(HasSubstr("rank-00000.model.safetensors"), HasSubstr("missing")));
+  std::filesystem::resize_file(Folder(10) + "/manifest.json", 100);
+  EXPECT_EQ(Ckpt({"verify", "--all", "gpt"}).status, 65);
+}
+
+// The tensors of a plain safetensors file, name -> bytes.
+std::map<std::string, std::string> ReadPlain(const std::string& path) {
+  const std::string file = ReadAll(path);
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), 8);
+  const json header = json::parse(file.substr(8, length));
+  EXPECT_EQ(header["__metadata__"]["format"], "pt");
+  std::map<std::string, std::string> tensors;
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    const std::uint64_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
+    tensors[name] = file.substr(8 + length + begin, end - begin);
+  }
+  return tensors;
+}
+
+std::string Expected(const SampleTensor& tensor, std::int64_t step) {
+  const auto bytes = GlobalBytes(tensor, step);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+TEST_F(OfflineTest, ExportsPlainSafetensors) {
+  const std::string to = scratch_.path() + "/out/export";
+  const Ran ran = Ckpt({"export", "gpt", "10", "--to", to, "--strip-prefix", "--json"});
+  ASSERT_EQ(ran.status, 0) << ran.err;
+  EXPECT_EQ(ran.document()["tensors"], 4);
+  const auto tensors = ReadPlain(to + "/model.safetensors");
+  ASSERT_EQ(tensors.size(), 4U);
+  EXPECT_TRUE(tensors.at("embedding") == Expected(SampleTensors()[0], 10));
+  EXPECT_TRUE(tensors.at("bias") == Expected(SampleTensors()[1], 10));
+  EXPECT_EQ(tensors.at("nothing"), "");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch_.path() + "/out"), {}), 1);  // nothing temporary
+
+  const Ran again = Ckpt({"export", "gpt", "--to", to});
+  EXPECT_EQ(again.status, 73);
+  EXPECT_THAT(again.err, HasSubstr("exists"));
+}
+
+TEST_F(OfflineTest, ExportsLargeModelsAsSeveralFilesWithAnIndex) {
+  const std::string to = scratch_.path() + "/several";
+  ASSERT_EQ(Ckpt({"export", "gpt", "--to", to, "--part", "optimizer", "--file-bytes-max", "1000"}).status, 0);
+  const json index = json::parse(ReadAll(to + "/model.safetensors.index.json"));
+  std::uint64_t total = 0;
+  for (const SampleTensor& tensor : SampleTensors()) {
+    if (tensor.part != "optimizer") continue;
+    const std::string expected = Expected(tensor, 20);
+    total += expected.size();
+    const std::string file = index["weight_map"][tensor.FullName()];
+    EXPECT_THAT(file, AllOf(HasSubstr("model-0000"), HasSubstr("-of-00002.safetensors")));
+    EXPECT_TRUE(ReadPlain(to + "/" + file).at(tensor.FullName()) == expected) << tensor.FullName();
+  }
+  EXPECT_EQ(index["metadata"]["total_size"], total);
+}
+
+TEST_F(OfflineTest, ADamagedCheckpointLeavesNoExport) {
+  Damage(Folder(20) + "/rank-00000.optimizer.safetensors");
+  const std::string to = scratch_.path() + "/out/export";
+  const Ran ran = Ckpt({"export", "gpt", "--to", to, "--part", "optimizer"});
+  EXPECT_EQ(ran.status, 65);
+  EXPECT_THAT(ran.err, HasSubstr("rank-00000.optimizer.safetensors"));
+  EXPECT_TRUE(std::filesystem::is_empty(scratch_.path() + "/out"));
+  EXPECT_EQ(Ckpt({"export", "gpt", "--to", to, "--part", "absent"}).status, 66);
+}
+
+TEST_F(OfflineTest, ChangesGoThroughAPrivateDaemon) {
+  const Ran pinned = Ckpt({"pin", "gpt", "10"});
+  ASSERT_EQ(pinned.status, 0) << pinned.err;
+  EXPECT_TRUE(std::filesystem::exists(Folder(10) + "/.pinned"));
+  const Ran refused = Ckpt({"remove", "gpt", "10"});
+  EXPECT_EQ(refused.status, 77);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("pinned"), HasSubstr("--force")));
+  ASSERT_EQ(Ckpt({"unpin", "gpt", "10"}).status, 0);
+  const Ran newest = Ckpt({"remove", "gpt", "latest"});
+  EXPECT_EQ(newest.status, 77);
+  EXPECT_THAT(newest.err, AllOf(HasSubstr("newest"), HasSubstr("--force")));
+  const Ran removed = Ckpt({"remove", "gpt", "10", "--json"});
+  ASSERT_EQ(removed.status, 0) << removed.err;
+  EXPECT_EQ(removed.document()["action"], "removed");
+  EXPECT_FALSE(std::filesystem::exists(Folder(10)));
+  ASSERT_EQ(Ckpt({"remove", "gpt", "20", "--force"}).status, 0);
+  EXPECT_FALSE(std::filesystem::exists(Folder(20)));
+
+  WriteSampleCheckpoint(scratch_.path() + "/default/gpt", 30, 1);
+  const Ran reindexed = Ckpt({"reindex", "--json"});
+  ASSERT_EQ(reindexed.status, 0) << reindexed.err;
+  EXPECT_EQ(reindexed.document()["checkpoints"], 2);
+  EXPECT_EQ(Belay("daemon", {"stop", "--data-dir", scratch_.path()}).status, 0);
+}
+
+TEST_F(OfflineTest, StartsShowsAndStopsAPersistentDaemon) {
+  const std::vector<std::string> where = {"--data-dir", scratch_.path(), "--socket", scratch_.path() + "/s"};
+  const auto daemon = [&](std::vector<std::string> words) {
+    words.insert(words.end(), where.begin(), where.end());
+    return Belay("daemon", std::move(words));
+  };
+  const Ran none = daemon({"status", "--json"});
+  EXPECT_EQ(none.status, 69);
+  EXPECT_EQ(none.document()["error"]["name"], "Unavailable");
+  const Ran started = daemon({"start", "--json"});
+  ASSERT_EQ(started.status, 0) << started.err << started.out;
+  EXPECT_EQ(started.document()["started"], true);
+  EXPECT_EQ(started.document()["daemon"]["private"], false);
+  const Ran again = daemon({"start", "--json"});
+  EXPECT_EQ(again.status, 0);
+  EXPECT_EQ(again.document()["started"], false);
+  EXPECT_EQ(again.document()["daemon"]["pid"], started.document()["daemon"]["pid"]);
+  const Ran status = daemon({"status"});
+  EXPECT_THAT(status.out, AllOf(HasSubstr("belayd"), HasSubstr(scratch_.path()), HasSubstr("checkpoints  3")));
+  const Ran listed = Belay("ckpt", {"list", "--socket", scratch_.path() + "/s", "--json"});
+  EXPECT_EQ(listed.document()["daemon"], true);
+  EXPECT_EQ(listed.document()["checkpoints"].size(), 3U);
+  EXPECT_EQ(Belay("ckpt", {"verify", "gpt", "--socket", scratch_.path() + "/s"}).status, 0);
+  const Ran stopped = daemon({"stop", "--json"});
+  EXPECT_EQ(stopped.status, 0) << stopped.err;
+  EXPECT_EQ(stopped.document()["stopped"], true);
+  EXPECT_EQ(daemon({"stop"}).status, 0);  // what was wanted is so
+  EXPECT_EQ(daemon({"status"}).status, 69);
+}
+
+TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {
+  const auto fails = [](std::vector<std::string> words, const std::string& hint) {
+    const Ran ran = Belay("ckpt", std::move(words));
+    EXPECT_EQ(ran.status, 64) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr(hint));
+    EXPECT_TRUE(ran.out.empty());
+  };
+  fails({"list", "--projet", "x"}, "did you mean --project?");
+  fails({"list", "--projet", "x"}, "`belay ckpt list --help`");
+  fails({"list", "-x"}, "unknown option -x");
+  fails({"list", "--project", "a", "--project=b"}, "--project is given 2 times");
+  fails({"list", "a", "b"}, "one word too many: b");
+  fails({"list", "--data-dir"}, "data-dir");
+  fails({"lst"}, "did you mean list?");
+  fails({"show"}, "belay ckpt show JOB [STEP]");
+  fails({"show", "gpt", "12x", "--data-dir", testing::TempDir()}, "STEP must be a whole number");
+  fails({"show", "../etc", "--data-dir", testing::TempDir()}, "job");
+  fails({"verify"}, "JOB [STEP], --all or --dir DIR");
+  fails({"verify", "gpt", "--threads", "0"}, "--threads must be a whole number from 1");
+  fails({"export", "gpt"}, "--to DIR");
+  fails({"remove", "gpt"}, "STEP");
+  fails({}, "Commands:");
+  const Ran as_json = Belay("daemon", {"begin", "--json"});
+  EXPECT_EQ(as_json.status, 64);
+  EXPECT_EQ(as_json.document()["error"]["exit_status"], 64);
+}
+
+TEST(CommandLineTest, EveryVerbExplainsItself) {
+  const std::map<std::string, std::vector<std::string>> verbs = {
+      {"ckpt", {"list", "show", "verify", "pin", "unpin", "remove", "export", "reindex"}},
+      {"daemon", {"start", "stop", "status"}}};
+  for (const auto& [group, names] : verbs) {
+    const Ran all = Belay(group, {"--help"});
+    EXPECT_EQ(all.status, 0);
+    for (const std::string& name : names) {
+      EXPECT_THAT(all.out, HasSubstr("  " + name + " "));
+      const Ran help = Belay(group, {name, "--help"});
+      EXPECT_EQ(help.status, 0);
+      EXPECT_TRUE(help.err.empty());
+      EXPECT_THAT(help.out, AllOf(testing::StartsWith("Usage: belay " + group + " " + name),
+                                  HasSubstr("--data-dir DIR"), HasSubstr("--socket PATH"), HasSubstr("--json")));
+    }
+  }
+}
+
+TEST(TableTest, AlignsColumnsAndLeavesNoTrailingBlanks) {
+  cli::Table table({{"JOB"}, {"STEP", true}, {"PIN"}});
+  table.Add({"a", "5", ""});
+  table.Add({"longer", "1200", "yes"});
+  EXPECT_EQ(table.Text(), "JOB     STEP  PIN\na          5\nlonger  1200  yes\n");
+}
+
+TEST(AgeTest, CountsFromRfc3339) {
+  const auto now = base::WallTime(std::chrono::sys_days(std::chrono::year(2026) / 3 / 4) + std::chrono::hours(10));
+  EXPECT_EQ(cli::AgeText("2026-03-04T09:59:15.250Z", now), "45s");
+  EXPECT_EQ(cli::AgeText("2026-03-04T09:30:00Z", now), "30m");
+  EXPECT_EQ(cli::AgeText("2026-03-03T22:00:00Z", now), "12h");
+  EXPECT_EQ(cli::AgeText("2026-02-20T10:00:00Z", now), "12d");
+  EXPECT_EQ(cli::AgeText("2026-03-05T10:00:00Z", now), "0s");  // a clock that was set back
+  EXPECT_EQ(cli::AgeText("yesterday", now), "-");
+}
+
+}  // namespace
+}  // namespace belay::checkpoint
