@@ -26,6 +26,7 @@ belay_library(runtime
     checkpointer/resume.cc
     checkpointer/saver.cc
     comm/mpi_backend.cc
+    comm/mpi_backend_moves.cc
     comm/mpi_worker.cc
     comm/nccl.cc
     comm/process_groups.cc
