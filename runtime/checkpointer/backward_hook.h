@@ -1,7 +1,8 @@
 // Calls something at the end of every backward pass: the last moment before an optimizer may change the parameters.
 //
-// Hooks on the gradient accumulators notice that a backward pass runs; the first of them in a pass queues a callback on the
-// engine, which calls it when all gradients (and the reducer's averages) are there, on the thread that called backward.
+// Hooks on the gradient accumulators notice that a backward pass runs; the first of them in a pass queues a callback on
+// the engine, which calls it when all gradients (and the reducer's averages) are there, on the thread that called
+// backward.
 #pragma once
 
 #include <functional>

@@ -43,7 +43,8 @@ class Checkpointer::Impl {
         clock_(base::SystemClock()),
         state_(base::Rank(session.rank()), session.device()) {
     if (options_.every < 0 || options_.keep_last == 0) {
-      throw Error(static_cast<int>(base::ExitStatus::kUsage), "CheckpointOptions: every must be 0 or more, keep_last 1 or more");
+      throw Error(static_cast<int>(base::ExitStatus::kUsage),
+                  "CheckpointOptions: every must be 0 or more, keep_last 1 or more");
     }
     const auto& environment = run_.environment;
     if (environment.socket.empty() || environment.job.empty()) {
@@ -56,8 +57,8 @@ class Checkpointer::Impl {
     finish_handle_ = run_.AddFinishCallback([this] { return Finish(); });
   }
 
-  // The program may leave the scope of its Checkpointer before it calls finish(): the last save is made here then. Not while
-  // an exception flies: the other ranks may be elsewhere.
+  // The program may leave the scope of its Checkpointer before it calls finish(): the last save is made here then. Not
+  // while an exception flies: the other ranks may be elsewhere.
   ~Impl() {
     run_.RemoveFinishCallback(finish_handle_);
     if (run_.finished() || std::uncaught_exceptions() > 0) return;
@@ -188,8 +189,8 @@ class Checkpointer::Impl {
   runtime::StateSet state_;
   std::unique_ptr<runtime::Saver> saver_;  // null: no daemon, no checkpoints
   int finish_handle_ = 0;
-  std::int64_t finished_steps_ = -1;       // -1: neither resumed nor trained
-  std::int64_t saved_step_ = -1;           // on disk or in the daemon's memory, agreed by all ranks
+  std::int64_t finished_steps_ = -1;  // -1: neither resumed nor trained
+  std::int64_t saved_step_ = -1;      // on disk or in the daemon's memory, agreed by all ranks
   std::map<std::string, double> metrics_;
   bool postponed_ = false;
   bool voting_ = false;
@@ -209,8 +210,9 @@ Checkpointer& Checkpointer::add(const std::string& name, torch::optim::Optimizer
   return *this;
 }
 Checkpointer& Checkpointer::add(const std::string& name, PermutationSampler& sampler) {
-  OrThrow(impl_->state().AddRecord(name, {.save = [&sampler] { return sampler.save(); },
-                                          .load = [&sampler](const std::string& state) { sampler.load(state); }},
+  OrThrow(impl_->state().AddRecord(name,
+                                   {.save = [&sampler] { return sampler.save(); },
+                                    .load = [&sampler](const std::string& state) { sampler.load(state); }},
                                    /*shared=*/true));
   return *this;
 }

@@ -51,20 +51,22 @@ base::Error Decode(const std::string& text, std::size_t rank) {
   return {base::CodeFromNumber(number), base::Str("rank ", rank, ": ", words), nullptr};
 }
 
-// The same answer on every rank: success, or the error of the lowest rank that may not go on, else of the lowest that failed.
+// The same answer on every rank: success, or the error of the lowest rank that may not go on, else of the lowest that
+// failed.
 base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own) {
   BELAY_ASSIGN(const auto answers, run.AllGather(Encode(own)));
   base::Status worst;
   for (std::size_t r = 0; r < answers.size(); ++r) {
     if (answers[r].empty()) continue;
     base::Error error = Decode(answers[r], r);
-    if (worst || (AnotherMayDo(worst.error().code) && !AnotherMayDo(error.code))) worst = tl::unexpected(std::move(error));
+    if (worst || (AnotherMayDo(worst.error().code) && !AnotherMayDo(error.code)))
+      worst = tl::unexpected(std::move(error));
   }
   return worst;
 }
 
-base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client, const RestorePoint& point,
-                     checkpoint::RestoreStatistics* statistics) {
+base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client,
+                     const RestorePoint& point, checkpoint::RestoreStatistics* statistics) {
   if (client == nullptr) return Fail(Code::kUnavailable, "belayd does not answer");
   const auto& environment = run.environment;
   const checkpoint::CheckpointKey key{{environment.project, environment.job}, point.step, point.generation};
@@ -87,7 +89,8 @@ void SortRestorePoints(std::vector<RestorePoint>& points) {
 std::string EncodeRestorePoints(const std::vector<RestorePoint>& points) {
   std::string text;
   for (const RestorePoint& point : points) {
-    text += base::Str(point.step.value(), " ", point.generation.value(), " ", point.in_memory ? 1 : 0, " ", point.world_size, "\n");
+    text += base::Str(point.step.value(), " ", point.generation.value(), " ", point.in_memory ? 1 : 0, " ",
+                      point.world_size, "\n");
   }
   return text;
 }
@@ -112,13 +115,15 @@ base::Result<std::vector<RestorePoint>> DecodeRestorePoints(const std::string& t
   return points;
 }
 
-base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& run, StateSet& state, base::Clock& clock) {
+base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& run, StateSet& state,
+                                                 base::Clock& clock) {
   const auto start = clock.Now();
   const auto& environment = run.environment;
   // Each rank has its own connection: descriptors of files and memory come over it.
   auto client = checkpoint::Client::Connect(base::UnixTransport(), environment.socket, "trainer");
   base::Status connected;
-  if (!client) connected = Wrap(client.error(), "cannot ask belayd at ", environment.socket, " for the job's checkpoints");
+  if (!client)
+    connected = Wrap(client.error(), "cannot ask belayd at ", environment.socket, " for the job's checkpoints");
   BELAY_TRY(AgreeOn(run, connected));
 
   std::string text;
@@ -141,7 +146,8 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
     last = AgreeOn(run, LoadOne(run, state, client->get(), points[i], &statistics));
     if (last) {
       if (run.place.rank == 0) {
-        base::LogInfo("resumed", {{"step", points[i].step.value()}, {"generation", points[i].generation.value()},
+        base::LogInfo("resumed", {{"step", points[i].step.value()},
+                                  {"generation", points[i].generation.value()},
                                   {"source", points[i].in_memory ? "memory" : "disk"},
                                   {"read", base::HumanBytes(statistics.bytes_read)},
                                   {"seconds", std::chrono::duration<double>(clock.Now() - start).count()}});
@@ -153,11 +159,13 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
     }
     if (run.place.rank == 0) {
       const std::string next = i + 1 < points.size() ? Name(points[i + 1]) : "none is left";
-      base::LogError("a checkpoint could not be loaded", {{"checkpoint", Name(points[i])}, {"reason", last.error().Text()}, {"next", next}});
+      base::LogError("a checkpoint could not be loaded",
+                     {{"checkpoint", Name(points[i])}, {"reason", last.error().Text()}, {"next", next}});
     }
   }
   if (points.empty()) return std::optional<RestorePoint>();
-  return Wrap(last.error(), "none of the job's ", points.size(), " restorable checkpoints could be loaded; `belay ckpt verify` "
+  return Wrap(last.error(), "none of the job's ", points.size(),
+              " restorable checkpoints could be loaded; `belay ckpt verify` "
               "says what is damaged. The last one");
 }
 

@@ -1,9 +1,10 @@
 // The thread that carries one save from begun to committed, beside the training loop.
 //
-//   idle --Start--> copying --> waiting for the commit --> idle         (a copy or seal that fails goes straight to idle)
+//   idle --Start--> copying --> waiting for the commit --> idle         (a copy or seal that fails goes straight to
+//   idle)
 //
-// Start, AwaitCopied, AwaitIdle and TakeReports are for the training thread; it may touch the Snapshotter (Begin, Abandon)
-// only while the worker is idle. Knows nothing of torch.
+// Start, AwaitCopied, AwaitIdle and TakeReports are for the training thread; it may touch the Snapshotter (Begin,
+// Abandon) only while the worker is idle. Knows nothing of torch.
 #pragma once
 
 #include <condition_variable>
@@ -25,7 +26,7 @@ struct SaveReport {
   std::optional<base::Error> failure;  // none: committed
   bool here = false;                   // the failure is this rank's own (copy, seal), not one reported by the daemon
   double copy_seconds = 0;
-  double commit_seconds = 0;           // from the end of the update to the commit
+  double commit_seconds = 0;  // from the end of the update to the commit
 };
 
 class SaveWorker {

@@ -15,9 +15,9 @@ namespace belay::runtime {
 using base::Code;
 using base::Fail;
 
-// Whether the state stood still while it was copied: asked once, by whoever may be followed by an update. On the CPU that is
-// the worker at the end of its copy; on a GPU the update may be issued while bytes still travel (the stream keeps the order),
-// so the training thread asks before it lets go.
+// Whether the state stood still while it was copied: asked once, by whoever may be followed by an update. On the CPU
+// that is the worker at the end of its copy; on a GPU the update may be issued while bytes still travel (the stream
+// keeps the order), so the training thread asks before it lets go.
 struct CopyTicket {
   explicit CopyTicket(std::function<bool()> unchanged) : witness(std::move(unchanged)) {}
   bool Unchanged() {
@@ -44,7 +44,13 @@ constexpr base::Duration kBusyPause = std::chrono::milliseconds(20);
 
 Saver::Saver(belay::detail::SessionState& run, StateSet& state, const CheckpointOptions& options, at::Device device,
              base::Clock& clock)
-    : run_(run), state_(state), options_(options), device_(device), clock_(clock), rank_(run.place.rank), worker_(clock) {
+    : run_(run),
+      state_(state),
+      options_(options),
+      device_(device),
+      clock_(clock),
+      rank_(run.place.rank),
+      worker_(clock) {
   hook_ = std::make_unique<BackwardHook>([this] {
     const auto start = clock_.Now();
     AwaitCopied();
@@ -117,15 +123,23 @@ base::Status Saver::MakeSnapshotter() {
   const auto& environment = run_.environment;
   checkpoint::SnapshotterOptions options;
   options.socket = environment.socket;
-  options.attach = {.job = {environment.project, environment.job}, .generation = base::Generation(environment.generation),
-                    .rank = rank_, .world_size = run_.place.world_size,
-                    .retention = {.keep_last = options_.keep_last, .keep_every = options_.keep_every,
-                                  .keep_best = options_.keep_best, .metric = options_.best_metric,
+  options.attach = {.job = {environment.project, environment.job},
+                    .generation = base::Generation(environment.generation),
+                    .rank = rank_,
+                    .world_size = run_.place.world_size,
+                    .retention = {.keep_last = options_.keep_last,
+                                  .keep_every = options_.keep_every,
+                                  .keep_best = options_.keep_best,
+                                  .metric = options_.best_metric,
                                   .larger_is_better = options_.larger_is_better}};
-  options.identity = {.project = environment.project, .job = environment.job, .generation = options.attach.generation,
-                      .rank = rank_, .world_size = run_.place.world_size};
-  BELAY_ASSIGN(snapshotter_, checkpoint::Snapshotter::Create(base::UnixTransport(), clock_, std::move(copier), std::move(options),
-                                                             fingerprint_, plans_, capture_->Sources(plans_)));
+  options.identity = {.project = environment.project,
+                      .job = environment.job,
+                      .generation = options.attach.generation,
+                      .rank = rank_,
+                      .world_size = run_.place.world_size};
+  BELAY_ASSIGN(snapshotter_,
+               checkpoint::Snapshotter::Create(base::UnixTransport(), clock_, std::move(copier), std::move(options),
+                                               fingerprint_, plans_, capture_->Sources(plans_)));
   staging_copier_ = staging;
   hook_->Watch(state_.TrainedParameters());
   return {};
@@ -145,6 +159,9 @@ Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) {
     *failure = error;
     return Verdict::kFailed;
   };
+  const auto busy_or_fail = [&](const base::Error& error) {
+    return error.code == Code::kBusy ? Verdict::kBusy : fail(error);
+  };
   if (capture_ == nullptr || fingerprint_.empty()) return Verdict::kChanged;
   auto tensors = state_.Describe();
   if (!tensors) return fail(tensors.error());
@@ -158,11 +175,9 @@ Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) {
     capture_ = std::move(*fresh);
   }
   if (snapshotter_ == nullptr) {
-    if (auto made = MakeSnapshotter(); !made) return fail(made.error());
+    if (auto made = MakeSnapshotter(); !made) return busy_or_fail(made.error());
   }
-  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) {
-    return begun.error().code == Code::kBusy ? Verdict::kBusy : fail(begun.error());
-  }
+  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) return busy_or_fail(begun.error());
   return Verdict::kBegun;
 }
 
@@ -175,7 +190,8 @@ base::Result<Saver::Begun> Saver::Start(const Request& request) {
       auto launched = Launch(request);
       if (launched) return Begun::kStarted;
       // This rank's records or device fail: the daemon drops the step, and the other ranks hear it from there.
-      base::LogError("the save was given up; training goes on", {{"step", request.step.value()}, {"reason", launched.error().Text()}});
+      base::LogError("the save was given up; training goes on",
+                     {{"step", request.step.value()}, {"reason", launched.error().Text()}});
       return Begun::kFailed;
     }
     if (own == Verdict::kBegun) {
@@ -188,9 +204,12 @@ base::Result<Saver::Begun> Saver::Start(const Request& request) {
     if (agreed == Verdict::kChanged && attempt == 0) {
       auto exchanged = Exchange();
       if (!exchanged && exchanged.error().code == Code::kCommunication) return tl::unexpected(exchanged.error());
-      if (exchanged) continue;
-      failure = exchanged.error();
-      // Everybody goes round once more, so that all hear of it: without a fingerprint this rank answers kChanged again.
+      // Everybody goes round once more, so that all hear of a failure: without a fingerprint this rank answers kChanged
+      // again.
+      if (!exchanged) failure = exchanged.error();
+      // The daemon gives memory of another size only while no rank has begun, so all attach before any begins.
+      if (exchanged) base::IgnoreError(MakeSnapshotter(), "the next round tries again and reports it");
+      BELAY_TRY(run_.Barrier());
       continue;
     }
     BELAY_TRY(LogFailure(request.step, failure, own == Verdict::kFailed || agreed == Verdict::kChanged));
@@ -207,7 +226,8 @@ base::Status Saver::LogFailure(base::Step step, const base::Error& own, bool fai
                    {{"step", step.value()}, {"rank", static_cast<std::int64_t>(r)}, {"reason", reasons[r]}});
     return {};
   }
-  base::LogError("the save was given up; training goes on", {{"step", step.value()}, {"reason", "the state changes from save to save"}});
+  base::LogError("the save was given up; training goes on",
+                 {{"step", step.value()}, {"reason", "the state changes from save to save"}});
   return {};
 }
 
@@ -223,8 +243,12 @@ base::Status Saver::Launch(const Request& request) {
   if (staging_copier_ != nullptr && !Empty()) {
     if (auto marked = staging_copier_->MarkStepEnd(); !marked) return give_up(marked.error());
   }
-  worker_.Start({.snapshotter = snapshotter_.get(), .step = request.step, .unchanged = [ticket = ticket_] { return ticket->Unchanged(); },
-                 .records = std::move(*records), .metrics = request.metrics, .parent_step = parent_});
+  worker_.Start({.snapshotter = snapshotter_.get(),
+                 .step = request.step,
+                 .unchanged = [ticket = ticket_] { return ticket->Unchanged(); },
+                 .records = std::move(*records),
+                 .metrics = request.metrics,
+                 .parent_step = parent_});
   return {};
 }
 
@@ -250,11 +274,13 @@ void Saver::Report() {
       committed_ = report.step;
       run_.Committed(report.step.value());
       if (rank_.value() == 0) {
-        base::LogInfo("committed", {{"step", report.step.value()}, {"copy_seconds", report.copy_seconds},
-                                    {"seconds", report.commit_seconds}});
+        base::LogInfo(
+            "committed",
+            {{"step", report.step.value()}, {"copy_seconds", report.copy_seconds}, {"seconds", report.commit_seconds}});
       }
     } else if (report.here || rank_.value() == 0) {
-      base::LogError("the save failed; training goes on", {{"step", report.step.value()}, {"reason", report.failure->Text()}});
+      base::LogError("the save failed; training goes on",
+                     {{"step", report.step.value()}, {"reason", report.failure->Text()}});
     }
   }
 }

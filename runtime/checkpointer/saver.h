@@ -1,11 +1,12 @@
 // Saves of one rank, in step with those of the others.
 //
-// What ranks must agree on is agreed at save steps only, by one small all-reduce of the worst verdict, after each rank has
-// tried to begin on its own:
+// What ranks must agree on is agreed at save steps only, by one small all-reduce of the worst verdict, after each rank
+// has tried to begin on its own:
 //   all begun -> the copies start;   a layout changed -> all exchange layouts and try once more;
 //   one is busy (its last save is still on the way to the disk) -> all put the save off to the next step;
 //   one failed -> all give it up, rank 0 names the first reason.
-// What fails later (a torn copy, a full disk) needs no agreement: a snapshot is committed only if every rank sealed its own.
+// What fails later (a torn copy, a full disk) needs no agreement: a snapshot is committed only if every rank sealed its
+// own.
 //
 // Training thread only, except the worker inside.
 #pragma once
@@ -39,16 +40,17 @@ class Saver {
   };
   // Collective. Starts a save beside training. Every failure is logged; only kCommunication is returned.
   base::Result<Begun> Start(const Request& request);
-  // Collective. Saves and waits until the step is committed on all ranks, or the deadline has passed; a save under way is
-  // finished first, and is enough if it is of this step.
+  // Collective. Saves and waits until the step is committed on all ranks, or the deadline has passed; a save under way
+  // is finished first, and is enough if it is of this step.
   base::Result<bool> SaveAndWait(const Request& request, base::SteadyTime deadline);
-  // Collective. Describes the state and attaches to belayd, so that the first save finds its memory ready. A daemon that
-  // does not answer is tried again by the first save.
+  // Collective. Describes the state and attaches to belayd, so that the first save finds its memory ready. A daemon
+  // that does not answer is tried again by the first save.
   base::Status Prepare();
 
   // The step that this run resumed from: saves name it as their parent.
   void SetParent(std::optional<base::Step> parent) { parent_ = parent; }
-  // Any update may follow: returns when no copy reads the state (on a GPU: when later work of the stream is ordered so).
+  // Any update may follow: returns when no copy reads the state (on a GPU: when later work of the stream is ordered
+  // so).
   void AwaitCopied();
   // Waits for the save under way, if there is one, to be committed or to fail. Not collective.
   void AwaitCommit(base::Duration patience);
@@ -63,8 +65,8 @@ class Saver {
 
   base::Result<Verdict> Agree(Verdict own);
   Verdict TryBegin(const Request& request, base::Error* failure);
-  base::Status Exchange();          // collective: new capture, deal and plans
-  base::Status MakeSnapshotter();   // this rank alone
+  base::Status Exchange();         // collective: new capture, deal and plans
+  base::Status MakeSnapshotter();  // this rank alone
   base::Status Launch(const Request& request);
   base::Status LogFailure(base::Step step, const base::Error& own, bool failed_here);
   bool Empty() const { return plans_.empty(); }

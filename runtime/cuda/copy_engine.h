@@ -1,7 +1,7 @@
 // Seam: what the staging copier asks of a GPU. The CUDA runtime behind it (cuda_engine.cc), a fake in tests.
 //
-// Two queues: the training stream, which belongs to the program, and a side stream of the lowest priority. Within a queue
-// work runs in order; between queues only as the events here say. Errors: kDevice.
+// Two queues: the training stream, which belongs to the program, and a side stream of the lowest priority. Within a
+// queue work runs in order; between queues only as the events here say. Errors: kDevice.
 #pragma once
 
 #include <cstddef>

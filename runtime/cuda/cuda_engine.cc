@@ -37,7 +37,8 @@ class CudaCopyEngine final : public CopyEngine {
     int least = 0;
     int greatest = 0;
     BELAY_TRY(Checked(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange"));
-    BELAY_TRY(Checked(cudaStreamCreateWithPriority(&side_, cudaStreamNonBlocking, least), "cudaStreamCreateWithPriority"));
+    BELAY_TRY(
+        Checked(cudaStreamCreateWithPriority(&side_, cudaStreamNonBlocking, least), "cudaStreamCreateWithPriority"));
     BELAY_TRY(Checked(cudaEventCreateWithFlags(&mark_, cudaEventDisableTiming), "cudaEventCreateWithFlags"));
     return Checked(cudaMalloc(&scratch_, kPackBytesMax), "cudaMalloc");
   }
@@ -108,7 +109,8 @@ class CudaCopyEngine final : public CopyEngine {
     while (events_.size() <= index) {
       cudaEvent_t event = nullptr;
       // Blocking: a waiting worker sleeps instead of spinning beside the training thread.
-      BELAY_TRY(Checked(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "cudaEventCreateWithFlags"));
+      BELAY_TRY(Checked(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync),
+                        "cudaEventCreateWithFlags"));
       events_.push_back(event);
     }
     return events_[index];

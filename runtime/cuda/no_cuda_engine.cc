@@ -4,7 +4,8 @@
 namespace belay::runtime {
 
 base::Result<std::unique_ptr<CopyEngine>> MakeCudaCopyEngine(int /*device*/) {
-  return base::Fail(base::Code::kUnsupported, "this build of belay cannot save tensors on a GPU: configure with BELAY_WITH_CUDA");
+  return base::Fail(base::Code::kUnsupported,
+                    "this build of belay cannot save tensors on a GPU: configure with BELAY_WITH_CUDA");
 }
 
 }  // namespace belay::runtime

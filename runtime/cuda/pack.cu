@@ -6,8 +6,8 @@ namespace {
 constexpr unsigned kThreads = 256;
 constexpr unsigned kBlocksPerItem = 4;
 
-// A row of blocks per item. Sixteen bytes at a time where both sides are aligned (torch's tensors are, their places in the
-// file often too), single bytes at the ends and otherwise.
+// A row of blocks per item. Sixteen bytes at a time where both sides are aligned (torch's tensors are, their places in
+// the file often too), single bytes at the ends and otherwise.
 __global__ void PackKernel(const PackTable table, std::byte* scratch) {
   const unsigned item = blockIdx.y;
   const std::byte* from = table.source[item];

@@ -69,7 +69,8 @@ base::Status StagingCopier::Issue(std::span<const Copy> copies) {
       std::size_t end = i;
       while (end < copies.size() && items.size() < kPackItemsMax && copies[end].bytes < kSmallBytes &&
              packed + copies[end].bytes <= kPackBytesMax && copies[end].destination == first.destination + packed) {
-        items.push_back({copies[end].source, static_cast<std::uint32_t>(packed), static_cast<std::uint32_t>(copies[end].bytes)});
+        items.push_back(
+            {copies[end].source, static_cast<std::uint32_t>(packed), static_cast<std::uint32_t>(copies[end].bytes)});
         packed += copies[end].bytes;
         event_of_copy_[end++] = event_count_;
       }

@@ -1,11 +1,12 @@
-// The Copier for tensors on a GPU: device to staging memory on a side stream, beside the next forward and backward pass.
+// The Copier for tensors on a GPU: device to staging memory on a side stream, beside the next forward and backward
+// pass.
 //
 //   training stream   ...step k | mark | forward, backward of k+1 ...      | await copies | update of k+1
 //   side stream                  \-await mark | copies, an event each 4 MiB | last event -/
 //   worker threads                            await event i, digest chunk i
 //
-// The training thread never waits for bytes, only (in GuardUpdate) for the copies to have been put into the side stream.
-// MarkStepEnd and GuardUpdate: training thread. The rest: whoever runs Snapshotter::Copy.
+// The training thread never waits for bytes, only (in GuardUpdate) for the copies to have been put into the side
+// stream. MarkStepEnd and GuardUpdate: training thread. The rest: whoever runs Snapshotter::Copy.
 #pragma once
 
 #include <condition_variable>
@@ -26,8 +27,8 @@ class StagingCopier final : public checkpoint::Copier {
   base::Status MarkStepEnd();
   // The marked save does not take place.
   void Cancel();
-  // Before the next update may be issued: the training stream waits for all copies. Nothing to do if none are under way.
-  // On an error the caller must take the snapshot for torn.
+  // Before the next update may be issued: the training stream waits for all copies. Nothing to do if none are under
+  // way. On an error the caller must take the snapshot for torn.
   base::Status GuardUpdate();
 
   base::Status Register(std::span<std::byte> staging) override { return engine_->RegisterHost(staging); }

@@ -61,7 +61,8 @@ Message Event(double wall_seconds, std::int64_t step, const Message& summary) {
 }  // namespace
 
 std::uint32_t MaskedCrc32c(std::string_view bytes) {
-  // ISA-L starts and ends without the inversion that CRC32C has by definition. Its `int` length is no limit for a record.
+  // ISA-L starts and ends without the inversion that CRC32C has by definition. Its `int` length is no limit for a
+  // record.
   auto* data = reinterpret_cast<unsigned char*>(const_cast<char*>(bytes.data()));
   const std::uint32_t crc = ~crc32_iscsi(data, static_cast<int>(bytes.size()), 0xFFFFFFFFU);
   return std::rotr(crc, 15) + 0xA282EAD8U;

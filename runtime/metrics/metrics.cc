@@ -61,7 +61,9 @@ class Metrics::Impl {
 Metrics::Metrics(Session& session, std::int64_t total_steps) : impl_(std::make_unique<Impl>(session, total_steps)) {}
 Metrics::~Metrics() = default;
 void Metrics::step(std::int64_t step, const StepMetrics& metrics) { impl_->Step(step, metrics); }
-void Metrics::scalar(std::int64_t step, const std::string& name, double value) { impl_->files().Scalars(step, {{name, value}}); }
+void Metrics::scalar(std::int64_t step, const std::string& name, double value) {
+  impl_->files().Scalars(step, {{name, value}});
+}
 void Metrics::text(std::int64_t step, const std::string& name, const std::string& value) {
   impl_->files().Text(step, name, value);
 }

@@ -40,7 +40,8 @@ base::Status MetricsFiles::Stream::Append(const std::string& bytes) {
   return {};
 }
 
-MetricsFiles::MetricsFiles(base::FileSystem& files, base::Clock& clock, const std::string& directory, const std::string& unique)
+MetricsFiles::MetricsFiles(base::FileSystem& files, base::Clock& clock, const std::string& directory,
+                           const std::string& unique)
     : clock_(clock), directory_(directory) {
   if (!directory.empty()) Check(Open(files, directory, unique));
 }
@@ -57,7 +58,8 @@ base::Status MetricsFiles::Open(base::FileSystem& files, const std::string& dire
 
 void MetricsFiles::Check(const base::Status& status) {
   if (status) return;
-  base::LogWarning("no more metrics files; training goes on", {{"directory", directory_}, {"reason", status.error().Text()}});
+  base::LogWarning("no more metrics files; training goes on",
+                   {{"directory", directory_}, {"reason", status.error().Text()}});
   lines_.file.reset();
   events_.file.reset();
 }
@@ -76,8 +78,8 @@ void MetricsFiles::Scalars(std::int64_t step, const NamedScalars& values) {
 
 void MetricsFiles::Text(std::int64_t step, const std::string& name, const std::string& text) {
   if (!Writing()) return;
-  Check(lines_.Append(base::Str("{\"time\":\"", FormatUtc(clock_.WallNow()), "\",\"step\":", step, ",", JsonString(name), ":",
-                                JsonString(text), "}\n")));
+  Check(lines_.Append(base::Str("{\"time\":\"", FormatUtc(clock_.WallNow()), "\",\"step\":", step, ",",
+                                JsonString(name), ":", JsonString(text), "}\n")));
   if (Writing()) Check(events_.Append(FrameRecord(EncodeText(WallSeconds(), step, name, text))));
 }
 

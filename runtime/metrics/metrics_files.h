@@ -39,8 +39,8 @@ class MetricsFiles {
   Stream lines_, events_;
 };
 
-std::string FormatUtc(base::WallTime time);            // 2026-11-22T10:11:12.345Z
-std::string JsonNumber(double value);                  // 17 digits; "null" if not finite
-std::string JsonString(std::string_view text);         // quoted; bytes that are not UTF-8 are replaced
+std::string FormatUtc(base::WallTime time);     // 2026-11-22T10:11:12.345Z
+std::string JsonNumber(double value);           // 17 digits; "null" if not finite
+std::string JsonString(std::string_view text);  // quoted; bytes that are not UTF-8 are replaced
 
 }  // namespace belay::runtime

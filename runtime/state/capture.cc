@@ -50,16 +50,21 @@ base::Result<std::unique_ptr<Capture>> Capture::Make(std::vector<StateTensor> te
     if (held.state.eager) {
       if (!source.is_contiguous()) side_bytes += source.nbytes();
       if (side_bytes > kSideBytesMax) {
-        return base::Fail(base::Code::kUnsupported, held.state.FullName(), " is not contiguous, and with the others like it "
-                          "takes more than ", base::HumanBytes(kSideBytesMax), " to copy aside: make it contiguous before training");
+        return base::Fail(base::Code::kUnsupported, held.state.FullName(),
+                          " is not contiguous, and with the others like it "
+                          "takes more than ",
+                          base::HumanBytes(kSideBytesMax), " to copy aside: make it contiguous before training");
       }
-      held.side = torch::empty(source.sizes(), source.options().memory_format(at::MemoryFormat::Contiguous).requires_grad(false));
+      held.side = torch::empty(source.sizes(),
+                               source.options().memory_format(at::MemoryFormat::Contiguous).requires_grad(false));
     }
     const auto [part, added] = parts.emplace(held.state.part, capture->layout_.parts.size());
     if (added) capture->layout_.parts.push_back({.part = held.state.part});
     const std::vector<std::int64_t> shape = source.sizes().vec();
-    capture->layout_.parts[part->second].tensors.push_back(
-        {.name = held.state.name, .dtype = *ToDType(source.scalar_type()), .global_shape = shape, .box = checkpoint::WholeBox(shape)});
+    capture->layout_.parts[part->second].tensors.push_back({.name = held.state.name,
+                                                            .dtype = *ToDType(source.scalar_type()),
+                                                            .global_shape = shape,
+                                                            .box = checkpoint::WholeBox(shape)});
     capture->held_.push_back(std::move(held));
   }
   BELAY_TRY(checkpoint::ValidateLayout(capture->layout_));
@@ -73,9 +78,9 @@ bool Capture::Matches(const std::vector<StateTensor>& tensors) const {
     if (held == held_.end()) return false;
     const StateTensor& ours = held->state;
     if (ours.part != tensor.part || ours.name != tensor.name || ours.eager != tensor.eager ||
-        ours.tensor.const_data_ptr() != tensor.tensor.const_data_ptr() || ours.tensor.scalar_type() != tensor.tensor.scalar_type() ||
-        ours.tensor.sizes() != tensor.tensor.sizes() || ours.tensor.strides() != tensor.tensor.strides() ||
-        ours.tensor.device() != tensor.tensor.device()) {
+        ours.tensor.const_data_ptr() != tensor.tensor.const_data_ptr() ||
+        ours.tensor.scalar_type() != tensor.tensor.scalar_type() || ours.tensor.sizes() != tensor.tensor.sizes() ||
+        ours.tensor.strides() != tensor.tensor.strides() || ours.tensor.device() != tensor.tensor.device()) {
       return false;
     }
     ++held;
@@ -103,7 +108,8 @@ std::vector<std::vector<checkpoint::Source>> Capture::Sources(const std::vector<
       // Pieces are cut along dimension 0 only, so a piece is one run of rows.
       std::uint64_t offset = 0;
       if (!entry.box.offsets.empty() && entry.box.offsets[0] != 0) {
-        offset = static_cast<std::uint64_t>(entry.box.offsets[0]) * (tensor.nbytes() / static_cast<std::uint64_t>(tensor.size(0)));
+        offset = static_cast<std::uint64_t>(entry.box.offsets[0]) *
+                 (tensor.nbytes() / static_cast<std::uint64_t>(tensor.size(0)));
       }
       BELAY_CHECK(offset + entry.bytes <= tensor.nbytes(), entry.name, ": the piece ends behind the tensor");
       of_plan.push_back({.data = found->second->Data() + offset, .bytes = entry.bytes});

@@ -1,7 +1,8 @@
 // One rank's view of the state for saving: its layout, where the bytes lie, and whether anybody changed them meanwhile.
 //
-// Made when the layout is; used by every save until a name, shape or address changes. The background copy reads tensors'
-// own memory; only buffers, small user tensors and non-contiguous tensors pass through side buffers, filled inside step_done.
+// Made when the layout is; used by every save until a name, shape or address changes. The background copy reads
+// tensors' own memory; only buffers, small user tensors and non-contiguous tensors pass through side buffers, filled
+// inside step_done.
 #pragma once
 
 #include <functional>
@@ -33,9 +34,9 @@ class Capture {
   // recorded after).
   void CopyEager();
   // Training thread, after the update: remembers how the tensors are. The answer may be asked on any thread, while this
-  // object lives: false once a tensor was written (a replaced one is no harm: the old memory is kept and copied). Version
-  // counters see torch's own writes; a sample of
-  // bytes of each CPU tensor sees writes past them (SGD updates through .data(), which has a counter of its own).
+  // object lives: false once a tensor was written (a replaced one is no harm: the old memory is kept and copied).
+  // Version counters see torch's own writes; a sample of bytes of each CPU tensor sees writes past them (SGD updates
+  // through .data(), which has a counter of its own).
   std::function<bool()> Witness() const;
 
   static constexpr std::uint64_t kSideBytesMax = 256ULL * 1024 * 1024;

@@ -65,14 +65,16 @@ base::Status LoadGenerators(c10::Device device, const checkpoint::Records& recor
   if (cpu == records.end()) return Fail(Code::kCorrupt, "the checkpoint has no state of the random number generator");
   BELAY_TRY(SetState(GeneratorOf(at::kCPU), cpu->second));
   if (device.is_cuda()) {
-    if (const auto cuda = records.find(kCuda); cuda != records.end()) return SetState(GeneratorOf(device), cuda->second);
+    if (const auto cuda = records.find(kCuda); cuda != records.end())
+      return SetState(GeneratorOf(device), cuda->second);
     BELAY_ASSIGN(const auto seed, SeedOf(records));
     GeneratorOf(device).set_current_seed(seed);
   }
   return {};
 }
 
-base::Status DeriveGenerators(c10::Device device, const checkpoint::Records& records, base::Step step, base::Rank rank) {
+base::Status DeriveGenerators(c10::Device device, const checkpoint::Records& records, base::Step step,
+                              base::Rank rank) {
   BELAY_ASSIGN(const auto saved, SeedOf(records));
   const std::uint64_t seed = base::Mix64(saved + base::Mix64(static_cast<std::uint64_t>(step.value())) +
                                          base::Mix64(static_cast<std::uint64_t>(rank.value()) + 1));

@@ -48,14 +48,20 @@ struct AdamLike : Adapter {
   std::unique_ptr<OptimizerParamState> NewState() const override { return std::make_unique<StateType>(); }
   std::vector<Field> Fields(OptimizerParamState& base) const override {
     auto& state = static_cast<StateType&>(base);
-    return {{"exp_avg", &state.exp_avg()}, {"exp_avg_sq", &state.exp_avg_sq()}, {"max_exp_avg_sq", &state.max_exp_avg_sq()}};
+    return {{"exp_avg", &state.exp_avg()},
+            {"exp_avg_sq", &state.exp_avg_sq()},
+            {"max_exp_avg_sq", &state.max_exp_avg_sq()}};
   }
-  std::int64_t Step(const OptimizerParamState& state) const override { return static_cast<const StateType&>(state).step(); }
-  void SetStep(OptimizerParamState& state, std::int64_t step) const override { static_cast<StateType&>(state).step(step); }
+  std::int64_t Step(const OptimizerParamState& state) const override {
+    return static_cast<const StateType&>(state).step();
+  }
+  void SetStep(OptimizerParamState& state, std::int64_t step) const override {
+    static_cast<StateType&>(state).step(step);
+  }
   json Options(const OptimizerOptions& base) const override {
     const auto& o = static_cast<const OptionsType&>(base);
-    return {{"lr", o.lr()}, {"beta1", std::get<0>(o.betas())}, {"beta2", std::get<1>(o.betas())}, {"eps", o.eps()},
-            {"weight_decay", o.weight_decay()}, {"amsgrad", o.amsgrad()}};
+    return {{"lr", o.lr()},   {"beta1", std::get<0>(o.betas())},  {"beta2", std::get<1>(o.betas())},
+            {"eps", o.eps()}, {"weight_decay", o.weight_decay()}, {"amsgrad", o.amsgrad()}};
   }
   void SetOptions(OptimizerOptions& base, const json& v) const override {
     auto& o = static_cast<OptionsType&>(base);
@@ -89,8 +95,11 @@ struct SgdAdapter : Adapter {
   void SetStep(OptimizerParamState&, std::int64_t) const override {}
   json Options(const OptimizerOptions& base) const override {
     const auto& o = static_cast<const OptionsType&>(base);
-    return {{"lr", o.lr()}, {"momentum", o.momentum()}, {"dampening", o.dampening()},
-            {"weight_decay", o.weight_decay()}, {"nesterov", o.nesterov()}};
+    return {{"lr", o.lr()},
+            {"momentum", o.momentum()},
+            {"dampening", o.dampening()},
+            {"weight_decay", o.weight_decay()},
+            {"nesterov", o.nesterov()}};
   }
   void SetOptions(OptimizerOptions& base, const json& v) const override {
     auto& o = static_cast<OptionsType&>(base);
@@ -111,14 +120,24 @@ struct RmspropAdapter : Adapter {
   std::unique_ptr<OptimizerParamState> NewState() const override { return std::make_unique<StateType>(); }
   std::vector<Field> Fields(OptimizerParamState& base) const override {
     auto& state = static_cast<StateType&>(base);
-    return {{"square_avg", &state.square_avg()}, {"momentum_buffer", &state.momentum_buffer()}, {"grad_avg", &state.grad_avg()}};
+    return {{"square_avg", &state.square_avg()},
+            {"momentum_buffer", &state.momentum_buffer()},
+            {"grad_avg", &state.grad_avg()}};
   }
-  std::int64_t Step(const OptimizerParamState& state) const override { return static_cast<const StateType&>(state).step(); }
-  void SetStep(OptimizerParamState& state, std::int64_t step) const override { static_cast<StateType&>(state).step(step); }
+  std::int64_t Step(const OptimizerParamState& state) const override {
+    return static_cast<const StateType&>(state).step();
+  }
+  void SetStep(OptimizerParamState& state, std::int64_t step) const override {
+    static_cast<StateType&>(state).step(step);
+  }
   json Options(const OptimizerOptions& base) const override {
     const auto& o = static_cast<const OptionsType&>(base);
-    return {{"lr", o.lr()}, {"alpha", o.alpha()}, {"eps", o.eps()}, {"weight_decay", o.weight_decay()},
-            {"momentum", o.momentum()}, {"centered", o.centered()}};
+    return {{"lr", o.lr()},
+            {"alpha", o.alpha()},
+            {"eps", o.eps()},
+            {"weight_decay", o.weight_decay()},
+            {"momentum", o.momentum()},
+            {"centered", o.centered()}};
   }
   void SetOptions(OptimizerOptions& base, const json& v) const override {
     auto& o = static_cast<OptionsType&>(base);
@@ -144,13 +163,22 @@ struct AdagradAdapter : Adapter {
   using OptionsType = torch::optim::AdagradOptions;
   const char* Class() const override { return "Adagrad"; }
   std::unique_ptr<OptimizerParamState> NewState() const override { return std::make_unique<StateType>(); }
-  std::vector<Field> Fields(OptimizerParamState& state) const override { return {{"sum", &static_cast<StateType&>(state).sum()}}; }
-  std::int64_t Step(const OptimizerParamState& state) const override { return static_cast<const StateType&>(state).step(); }
-  void SetStep(OptimizerParamState& state, std::int64_t step) const override { static_cast<StateType&>(state).step(step); }
+  std::vector<Field> Fields(OptimizerParamState& state) const override {
+    return {{"sum", &static_cast<StateType&>(state).sum()}};
+  }
+  std::int64_t Step(const OptimizerParamState& state) const override {
+    return static_cast<const StateType&>(state).step();
+  }
+  void SetStep(OptimizerParamState& state, std::int64_t step) const override {
+    static_cast<StateType&>(state).step(step);
+  }
   json Options(const OptimizerOptions& base) const override {
     const auto& o = static_cast<const OptionsType&>(base);
-    return {{"lr", o.lr()}, {"lr_decay", o.lr_decay()}, {"weight_decay", o.weight_decay()},
-            {"initial_accumulator_value", o.initial_accumulator_value()}, {"eps", o.eps()}};
+    return {{"lr", o.lr()},
+            {"lr_decay", o.lr_decay()},
+            {"weight_decay", o.weight_decay()},
+            {"initial_accumulator_value", o.initial_accumulator_value()},
+            {"eps", o.eps()}};
   }
   void SetOptions(OptimizerOptions& base, const json& v) const override {
     auto& o = static_cast<OptionsType&>(base);
@@ -197,8 +225,9 @@ void ForEachParameter(Optimizer& optimizer, const Each& each) {
 
 base::Status CheckOptimizer(Optimizer& optimizer, const ParameterNames& names) {
   if (AdapterFor(optimizer) == nullptr) {
-    return Fail(Code::kUnsupported, "belay saves Adam, AdamW, SGD, RMSprop and Adagrad; this optimizer is another class. "
-                                    "Add its tensors and records one by one instead");
+    return Fail(Code::kUnsupported,
+                "belay saves Adam, AdamW, SGD, RMSprop and Adagrad; this optimizer is another class. "
+                "Add its tensors and records one by one instead");
   }
   base::Status status;
   std::size_t index = 0;
@@ -266,7 +295,8 @@ base::Status LoadOptimizerRecord(Optimizer& optimizer, const ParameterNames& nam
   try {
     const json saved = json::parse(record);
     if (saved.at("class") != adapter.Class()) {
-      return Fail(Code::kLayoutMismatch, "saved by ", saved.at("class").get<std::string>(), ", the program has ", adapter.Class());
+      return Fail(Code::kLayoutMismatch, "saved by ", saved.at("class").get<std::string>(), ", the program has ",
+                  adapter.Class());
     }
     const json& groups = saved.at("groups");
     if (groups.size() != optimizer.param_groups().size()) {
@@ -278,8 +308,8 @@ base::Status LoadOptimizerRecord(Optimizer& optimizer, const ParameterNames& nam
       const auto& params = optimizer.param_groups()[g].params();
       const json& entries = groups[g].at("parameters");
       if (entries.size() != params.size()) {
-        return Fail(Code::kLayoutMismatch, "group ", g, " was saved with ", entries.size(), " parameters, the program has ",
-                    params.size());
+        return Fail(Code::kLayoutMismatch, "group ", g, " was saved with ", entries.size(),
+                    " parameters, the program has ", params.size());
       }
       for (std::size_t p = 0; p < params.size(); ++p) {
         const auto& name = names.at(Key(params[p]));
@@ -313,7 +343,8 @@ base::Status LoadOptimizerRecord(Optimizer& optimizer, const ParameterNames& nam
           }
         }
         if (!wanted.empty()) {
-          return Fail(Code::kLayoutMismatch, "saved with the unknown field ", *wanted.begin(), " of ", names.at(Key(parameter)));
+          return Fail(Code::kLayoutMismatch, "saved with the unknown field ", *wanted.begin(), " of ",
+                      names.at(Key(parameter)));
         }
       }
     }

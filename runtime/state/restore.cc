@@ -37,7 +37,8 @@ class Differences {
 bool IsPerRankName(const std::string& name) {
   const auto dot = name.rfind(".rank-");
   return dot != std::string::npos && name.size() == dot + 11 &&
-         std::all_of(name.begin() + static_cast<std::ptrdiff_t>(dot) + 6, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+         std::all_of(name.begin() + static_cast<std::ptrdiff_t>(dot) + 6, name.end(),
+                     [](char c) { return c >= '0' && c <= '9'; });
 }
 
 // Which of our tensors to load; says what does not fit.
@@ -58,8 +59,8 @@ base::Result<std::vector<StateTensor>> Match(std::vector<StateTensor> ours, cons
     const auto dtype = *ToDType(tensor.tensor.scalar_type());
     const auto shape = tensor.tensor.sizes().vec();
     if (found->second.dtype != dtype || found->second.global_shape != shape) {
-      differences.Add(base::Str(name, " is ", DescribeTensor(found->second.dtype, found->second.global_shape), " there and ",
-                                DescribeTensor(dtype, shape), " here"));
+      differences.Add(base::Str(name, " is ", DescribeTensor(found->second.dtype, found->second.global_shape),
+                                " there and ", DescribeTensor(dtype, shape), " here"));
       continue;
     }
     wanted.push_back(std::move(tensor));
@@ -73,22 +74,27 @@ base::Result<std::vector<StateTensor>> Match(std::vector<StateTensor> ours, cons
 
 checkpoint::Target TargetOf(const StateTensor& tensor, void* memory) {
   const auto shape = tensor.tensor.sizes().vec();
-  return {.name = tensor.FullName(), .dtype = *ToDType(tensor.tensor.scalar_type()), .global_shape = shape,
-          .box = checkpoint::WholeBox(shape), .data = static_cast<std::byte*>(memory)};
+  return {.name = tensor.FullName(),
+          .dtype = *ToDType(tensor.tensor.scalar_type()),
+          .global_shape = shape,
+          .box = checkpoint::WholeBox(shape),
+          .data = static_cast<std::byte*>(memory)};
 }
 
 // Loads tensors that cannot be read into in place, a batch at a time.
-base::Result<checkpoint::RestoreStatistics> LoadThroughBounce(const std::vector<StateTensor>& tensors, Restorer& restorer,
-                                                              int threads) {
+base::Result<checkpoint::RestoreStatistics> LoadThroughBounce(const std::vector<StateTensor>& tensors,
+                                                              Restorer& restorer, int threads) {
   checkpoint::RestoreStatistics total;
   for (std::size_t first = 0; first < tensors.size();) {
     std::vector<checkpoint::Target> targets;
     std::vector<at::Tensor> bounces;
     std::size_t end = first;
-    for (std::uint64_t bytes = 0; end < tensors.size() && (end == first || bytes + tensors[end].tensor.nbytes() <= kBounceBytes); ++end) {
+    for (std::uint64_t bytes = 0;
+         end < tensors.size() && (end == first || bytes + tensors[end].tensor.nbytes() <= kBounceBytes); ++end) {
       const at::Tensor& tensor = tensors[end].tensor;
       bytes += tensor.nbytes();
-      bounces.push_back(torch::empty(tensor.sizes(), torch::TensorOptions(tensor.scalar_type()).pinned_memory(tensor.is_cuda())));
+      bounces.push_back(
+          torch::empty(tensor.sizes(), torch::TensorOptions(tensor.scalar_type()).pinned_memory(tensor.is_cuda())));
       targets.push_back(TargetOf(tensors[end], bounces.back().mutable_data_ptr()));
     }
     BELAY_ASSIGN(const auto loaded, restorer.Load(targets, threads));
@@ -104,7 +110,8 @@ base::Result<checkpoint::RestoreStatistics> LoadThroughBounce(const std::vector<
 
 }  // namespace
 
-base::Result<checkpoint::RestoreStatistics> RestoreState(StateSet& state, Restorer& restorer, const RestoreOptions& options) try {
+base::Result<checkpoint::RestoreStatistics> RestoreState(StateSet& state, Restorer& restorer,
+                                                         const RestoreOptions& options) try {
   torch::NoGradGuard no_grad;
   const std::int32_t saved_world = restorer.manifest().world_size;
   const bool same_world = saved_world == options.world_size;

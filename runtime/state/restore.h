@@ -12,10 +12,10 @@ struct RestoreOptions {
 };
 
 // All of `state` from the opened checkpoint. CPU tensors are read into in place; CUDA and non-contiguous ones through a
-// bounded bounce buffer. Per-rank tensors and records of a rank that the saved run did not have: the tensor keeps what the
-// program made, the record is that of rank (own mod saved world size).
-// kLayoutMismatch names what differs, up to five tensors; kCorrupt, kIncomplete and the other errors of Restorer as they
-// come. After an error the state is undefined: load another checkpoint or stop.
+// bounded bounce buffer. Per-rank tensors and records of a rank that the saved run did not have: the tensor keeps what
+// the program made, the record is that of rank (own mod saved world size). kLayoutMismatch names what differs, up to
+// five tensors; kCorrupt, kIncomplete and the other errors of Restorer as they come. After an error the state is
+// undefined: load another checkpoint or stop.
 base::Result<checkpoint::RestoreStatistics> RestoreState(StateSet& state, checkpoint::Restorer& restorer,
                                                          const RestoreOptions& options);
 

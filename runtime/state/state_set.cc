@@ -41,7 +41,8 @@ base::Status StateSet::CheckName(const std::string& name) const {
 
 base::Status StateSet::AddModule(const std::string& name, torch::nn::Module& module) {
   BELAY_TRY(CheckName(name));
-  for (const auto& parameter : module.named_parameters()) BELAY_TRY(CheckTensor(name + "." + parameter.key(), parameter.value()));
+  for (const auto& parameter : module.named_parameters())
+    BELAY_TRY(CheckTensor(name + "." + parameter.key(), parameter.value()));
   items_.push_back({name, ModuleItem{&module}});
   return {};
 }
@@ -99,7 +100,8 @@ base::Result<std::vector<StateTensor>> StateSet::Describe() const {
     status = CheckTensor(entry.FullName(), entry.tensor);
     if (!status || entry.tensor.numel() == 0) return;
     entry.tensor = entry.tensor.detach();
-    if (!seen.emplace(entry.tensor.const_data_ptr(), entry.tensor.sizes().vec(), entry.tensor.scalar_type()).second) return;
+    if (!seen.emplace(entry.tensor.const_data_ptr(), entry.tensor.sizes().vec(), entry.tensor.scalar_type()).second)
+      return;
     entry.eager = entry.eager || !entry.tensor.is_contiguous();
     tensors.push_back(std::move(entry));
   };
@@ -110,7 +112,11 @@ base::Result<std::vector<StateTensor>> StateSet::Describe() const {
       }
       for (const auto& buffer : module->module->named_buffers()) {
         if (!buffer.value().defined()) continue;
-        take({.part = item.name, .name = buffer.key(), .holders = Holders::kMain, .eager = true, .tensor = buffer.value()});
+        take({.part = item.name,
+              .name = buffer.key(),
+              .holders = Holders::kMain,
+              .eager = true,
+              .tensor = buffer.value()});
       }
     } else if (const auto* optimizer = std::get_if<OptimizerItem>(&item.what)) {
       // Somebody may have added a parameter group since.
@@ -119,9 +125,11 @@ base::Result<std::vector<StateTensor>> StateSet::Describe() const {
         take({.part = item.name, .name = std::move(field.name), .tensor = std::move(field.tensor)});
       }
     } else if (const auto* user = std::get_if<TensorItem>(&item.what)) {
-      take({.part = item.name, .name = user->per_rank ? PerRankName(rank_) : "value",
+      take({.part = item.name,
+            .name = user->per_rank ? PerRankName(rank_) : "value",
             .holders = user->per_rank ? Holders::kPerRank : Holders::kAlike,
-            .eager = user->tensor->defined() && user->tensor->nbytes() <= kEagerTensorBytes, .tensor = *user->tensor});
+            .eager = user->tensor->defined() && user->tensor->nbytes() <= kEagerTensorBytes,
+            .tensor = *user->tensor});
     }
   }
   if (!status) return tl::unexpected(status.error());
@@ -173,7 +181,8 @@ base::Status StateSet::LoadOptimizers(const checkpoint::Records& records) {
   return {};
 }
 
-base::Status StateSet::LoadOthers(const checkpoint::Records& own, const checkpoint::Records& main, const Origin& origin) {
+base::Status StateSet::LoadOthers(const checkpoint::Records& own, const checkpoint::Records& main,
+                                  const Origin& origin) {
   for (Item& item : items_) {
     auto* entry = std::get_if<RecordItem>(&item.what);
     if (entry == nullptr) continue;

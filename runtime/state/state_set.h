@@ -29,8 +29,8 @@ class StateSet {
  public:
   StateSet(base::Rank rank, at::Device device) : rank_(rank), device_(device) {}
 
-  // kInvalidArgument: bad or doubled name, a parameter of the optimizer that no module has, a tensor that is not defined or
-  // whose type checkpoints do not carry.
+  // kInvalidArgument: bad or doubled name, a parameter of the optimizer that no module has, a tensor that is not
+  // defined or whose type checkpoints do not carry.
   base::Status AddModule(const std::string& name, torch::nn::Module& module);
   base::Status AddOptimizer(const std::string& name, torch::optim::Optimizer& optimizer);
   base::Status AddTensor(const std::string& name, torch::Tensor& tensor, bool per_rank);
@@ -58,10 +58,20 @@ class StateSet {
   base::Rank rank() const { return rank_; }
 
  private:
-  struct ModuleItem { torch::nn::Module* module; };
-  struct OptimizerItem { torch::optim::Optimizer* optimizer; };
-  struct TensorItem { torch::Tensor* tensor; bool per_rank; };
-  struct RecordItem { RecordHooks hooks; bool shared; };
+  struct ModuleItem {
+    torch::nn::Module* module;
+  };
+  struct OptimizerItem {
+    torch::optim::Optimizer* optimizer;
+  };
+  struct TensorItem {
+    torch::Tensor* tensor;
+    bool per_rank;
+  };
+  struct RecordItem {
+    RecordHooks hooks;
+    bool shared;
+  };
   struct Item {
     std::string name;
     std::variant<ModuleItem, OptimizerItem, TensorItem, RecordItem> what;

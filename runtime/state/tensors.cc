@@ -11,13 +11,13 @@ namespace {
 
 using checkpoint::DType;
 constexpr std::array kTypes = {
-    std::pair{at::kDouble, DType::kF64},   std::pair{at::kFloat, DType::kF32},
-    std::pair{at::kHalf, DType::kF16},     std::pair{at::kBFloat16, DType::kBF16},
-    std::pair{at::kLong, DType::kI64},     std::pair{at::kInt, DType::kI32},
-    std::pair{at::kShort, DType::kI16},    std::pair{at::kChar, DType::kI8},
-    std::pair{at::kUInt64, DType::kU64},   std::pair{at::kUInt32, DType::kU32},
-    std::pair{at::kUInt16, DType::kU16},   std::pair{at::kByte, DType::kU8},
-    std::pair{at::kBool, DType::kBool},    std::pair{at::kComplexFloat, DType::kC64},
+    std::pair{at::kDouble, DType::kF64},         std::pair{at::kFloat, DType::kF32},
+    std::pair{at::kHalf, DType::kF16},           std::pair{at::kBFloat16, DType::kBF16},
+    std::pair{at::kLong, DType::kI64},           std::pair{at::kInt, DType::kI32},
+    std::pair{at::kShort, DType::kI16},          std::pair{at::kChar, DType::kI8},
+    std::pair{at::kUInt64, DType::kU64},         std::pair{at::kUInt32, DType::kU32},
+    std::pair{at::kUInt16, DType::kU16},         std::pair{at::kByte, DType::kU8},
+    std::pair{at::kBool, DType::kBool},          std::pair{at::kComplexFloat, DType::kC64},
     std::pair{at::kComplexDouble, DType::kC128}, std::pair{at::kFloat8_e4m3fn, DType::kF8E4M3},
     std::pair{at::kFloat8_e5m2, DType::kF8E5M2},
 };

@@ -25,8 +25,8 @@ enum class Holders : std::uint8_t {
   kPerRank,  // each rank has its own; the name carries the rank
 };
 
-// One tensor of the state as it stands. Keeps the storage alive, so that a background copy never reads freed memory even if
-// the program replaces the tensor's data meanwhile.
+// One tensor of the state as it stands. Keeps the storage alive, so that a background copy never reads freed memory
+// even if the program replaces the tensor's data meanwhile.
 struct StateTensor {
   std::string part;
   std::string name;  // inside the part

@@ -48,12 +48,14 @@ TEST_F(CudaEngineTest, CopiesLargeAndPackedTensorsWhileTheTrainingStreamGoesOn) 
     ASSERT_TRUE(copier.Begin(copies));
     ASSERT_TRUE(copier.GuardUpdate());
     for (std::size_t i = 0; i < sizes.size(); ++i) {
-      ASSERT_EQ(cudaMemsetAsync(tensors[i], static_cast<int>(i + 1) + 16 * (round + 1), sizes[i], nullptr), cudaSuccess);
+      ASSERT_EQ(cudaMemsetAsync(tensors[i], static_cast<int>(i + 1) + 16 * (round + 1), sizes[i], nullptr),
+                cudaSuccess);
     }
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       ASSERT_TRUE(copier.Await(i));
       const std::vector<std::byte> expected(sizes[i], static_cast<std::byte>(i + 1 + 16 * round));
-      ASSERT_EQ(std::memcmp(copies[i].destination, expected.data(), sizes[i]), 0) << "tensor " << i << ", round " << round;
+      ASSERT_EQ(std::memcmp(copies[i].destination, expected.data(), sizes[i]), 0)
+          << "tensor " << i << ", round " << round;
     }
   }
   copier.Unregister(staging);

@@ -22,7 +22,14 @@ TEST(EventFileTest, FramesARecordWithLengthAndBothChecksums) {
 
 TEST(EventFileTest, EncodesAScalarAsTheProtobufLibraryWould) {
   // wall_time 1.0, step 300 (two bytes of varint), one value "a" = 0.5.
-  const std::string expected("\x09\0\0\0\0\0\0\xF0\x3F" "\x10\xAC\x02" "\x2A\x0A\x0A\x08" "\x0A\x01" "a" "\x15\0\0\0\x3F", 24);
+  const std::string expected(
+      "\x09\0\0\0\0\0\0\xF0\x3F"
+      "\x10\xAC\x02"
+      "\x2A\x0A\x0A\x08"
+      "\x0A\x01"
+      "a"
+      "\x15\0\0\0\x3F",
+      24);
   EXPECT_EQ(EncodeScalars(1.0, 300, {{"a", 0.5}}), expected);
 }
 
