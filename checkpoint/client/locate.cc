@@ -46,7 +46,8 @@ base::Status PrepareSocketFolder(base::FileSystem& files, const std::string& fol
   }
   BELAY_ASSIGN(const base::FileInfo info, files.Stat(folder));
   if (!info.is_directory || info.owner_uid != base::UserId() || (info.permissions & 0022) != 0) {
-    return base::Fail(Code::kPermissionDenied, folder, " must be a folder of yours that only you can write to (mode 0700)");
+    return base::Fail(Code::kPermissionDenied, folder,
+                      " must be a folder of yours that only you can write to (mode 0700)");
   }
   return {};
 }
@@ -102,7 +103,8 @@ std::string LogTail(base::FileSystem& files, const std::string& data_dir) {
     return text;
   };
   const auto tail = read();
-  return tail && !tail->empty() ? base::Str("; the end of ", path, ":\n", *tail) : base::Str("; it left no log in ", path);
+  return tail && !tail->empty() ? base::Str("; the end of ", path, ":\n", *tail)
+                                : base::Str("; it left no log in ", path);
 }
 
 std::string BelaydProgram(base::FileSystem& files) {
@@ -112,8 +114,8 @@ std::string BelaydProgram(base::FileSystem& files) {
 
 base::Result<pid_t> StartPrivate(const Candidates& candidates, LocateSeams seams) {
   base::SpawnRequest spawn;
-  spawn.argv = {BelaydProgram(seams.files), "--private", "--data-dir", candidates.data_dir, "--socket",
-                candidates.private_socket};
+  spawn.argv = {BelaydProgram(seams.files), "--private", "--data-dir",
+                candidates.data_dir,        "--socket",  candidates.private_socket};
   spawn.environment = base::WholeEnvironment();
   spawn.working_directory = "/";
   // Its own words go to its log; what it cannot log it says by its exit status.

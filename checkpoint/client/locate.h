@@ -49,9 +49,9 @@ base::Result<std::string> PrivateSocketPath(const std::string& data_dir);
 struct Located {
   std::unique_ptr<Client> client;
   std::string socket;
-  std::string data_dir;     // the daemon's own word where it is known, else by the rules
-  bool started = false;     // by this call
-  std::int32_t pid = 0;     // of the daemon this call started
+  std::string data_dir;  // the daemon's own word where it is known, else by the rules
+  bool started = false;  // by this call
+  std::int32_t pid = 0;  // of the daemon this call started
 };
 
 // Connects to a running one. kUnavailable says which sockets were tried.

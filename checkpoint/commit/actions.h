@@ -92,6 +92,7 @@ struct StartWrite {  // -> WriteFinished
   std::int32_t world_size = 1;
   std::vector<SealedFile> files;
   std::shared_ptr<const std::string> records;
+  bool inspect_only = false;  // read the headers, write nothing: the disk has failed another rank already
 };
 struct RankContribution {
   base::Rank rank;

@@ -22,8 +22,8 @@ base::Status AdmitStaging(const MemoryDemand& demand) {
     return {};
   }
   return base::Fail(base::Code::kNoSpace, "not enough staging memory: this rank asks for ",
-                    HumanBytes(demand.asked_bytes), ", ", HumanBytes(demand.held_bytes), " are taken, and the budget is ",
-                    HumanBytes(demand.budget_bytes), " (belayd --memory-budget)");
+                    HumanBytes(demand.asked_bytes), ", ", HumanBytes(demand.held_bytes),
+                    " are taken, and the budget is ", HumanBytes(demand.budget_bytes), " (belayd --memory-budget)");
 }
 
 }  // namespace belay::checkpoint::commit

@@ -9,9 +9,9 @@
 namespace belay::checkpoint::commit {
 
 struct DiskDemand {
-  std::uint64_t needed_bytes = 0;     // of all ranks of this save
-  std::uint64_t promised_bytes = 0;   // to saves of other jobs that are not on disk yet
-  std::uint64_t reserve_bytes = 0;    // left free for the index, manifests and logs
+  std::uint64_t needed_bytes = 0;    // of all ranks of this save
+  std::uint64_t promised_bytes = 0;  // to saves of other jobs that are not on disk yet
+  std::uint64_t reserve_bytes = 0;   // left free for the index, manifests and logs
   std::uint64_t available_bytes = 0;
 };
 // kNoSpace with the numbers in its message.

@@ -20,7 +20,8 @@ Error NoSuchCheckpoint(const JobKey& key, base::Step step) {
 }  // namespace
 
 bool Core::Removing(const Job& job) {
-  return std::any_of(job.committed.begin(), job.committed.end(), [](const auto& entry) { return entry.second.removing; });
+  return std::any_of(job.committed.begin(), job.committed.end(),
+                     [](const auto& entry) { return entry.second.removing; });
 }
 
 bool Core::InMemory(const Job& job, CheckpointId id) const {
@@ -33,8 +34,9 @@ bool Core::InMemory(const Job& job, CheckpointId id) const {
 }
 
 bool Core::InUse(const JobKey& key, CheckpointId id) const {
-  return std::any_of(state_.connections.begin(), state_.connections.end(),
-                     [&](const auto& entry) { return entry.second.reading.contains({key, id}); });
+  return std::any_of(state_.connections.begin(), state_.connections.end(), [&](const auto& entry) {
+    return entry.second.reading.contains({key, id});
+  });
 }
 
 // The restores of a process end when it begins to save: every connection of it counts.
@@ -98,7 +100,8 @@ void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, 
   std::map<std::string, MemoryFile> all;
   for (const auto& [rank, slot] : job.staging) {
     if (slot.holds != id) continue;
-    for (const SealedFile& file : slot.files) all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr};
+    for (const SealedFile& file : slot.files)
+      all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr};
     const std::string name = RecordsFileName(rank);
     all[name] = MemoryFile{name, rank, 0, slot.records->size(), slot.records};
   }
@@ -106,8 +109,8 @@ void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, 
   for (const std::string& name : names) {
     const auto file = all.find(name);
     if (file == all.end()) {
-      return Answer(ref, Error{Code::kNotFound, base::Str("checkpoint ", id, " has no file '", name.substr(0, 200), "'"),
-                               nullptr});
+      return Answer(ref, Error{Code::kNotFound,
+                               base::Str("checkpoint ", id, " has no file '", name.substr(0, 200), "'"), nullptr});
     }
     open.files.push_back(file->second);
   }
@@ -160,8 +163,9 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
     const std::vector<RestorePoint> points = PointsOf(*job);
     if (points.front().id == *id) why = "it is the newest of its job";
     if (!why.empty()) {
-      return Answer(ref, Error{Code::kInvalidArgument, base::Str("checkpoint ", *id, " of job ", request.job,
-                                                                 " is not removed: ", why, " (--force does it)"),
+      return Answer(ref, Error{Code::kInvalidArgument,
+                               base::Str("checkpoint ", *id, " of job ", request.job, " is not removed: ", why,
+                                         " (--force does it)"),
                                nullptr});
     }
   }
@@ -195,7 +199,10 @@ void Core::Handle(const RemoveFinished& event) {
     job.committed.erase(event.id);
   }
   for (const RequestRef& ref : std::exchange(job.remove_waiters[event.id], {})) {
-    if (event.error) Answer(ref, *event.error); else Answer(ref, Done{});
+    if (event.error)
+      Answer(ref, *event.error);
+    else
+      Answer(ref, Done{});
   }
   job.remove_waiters.erase(event.id);
   if (Removing(job)) return;
@@ -208,7 +215,8 @@ void Core::Handle(const RemoveFinished& event) {
 void Core::Handle(const RequestRef& ref, const Reindex& /*request*/) {
   const std::uint32_t uid = state_.connections.at(ref.connection).uid;
   if (uid != 0 && uid != config_.daemon_uid) {
-    return Answer(ref, Error{Code::kPermissionDenied, "only root and the daemon's own user may rebuild the index", nullptr});
+    return Answer(ref,
+                  Error{Code::kPermissionDenied, "only root and the daemon's own user may rebuild the index", nullptr});
   }
   Do(RebuildIndex{ref}, "rebuilding the index from the files");
 }

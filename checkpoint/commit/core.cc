@@ -110,8 +110,9 @@ void Core::Handle(const RequestRef& ref, const DaemonStop& request) {
   if (!request.force) {
     for (const auto& [key, job] : state_.jobs) {
       if (job.attached.empty() && !job.launcher) continue;
-      return Answer(ref, Error{Code::kBusy, base::Str("a run of job ", key, " is alive (", job.attached.size(),
-                                                      " ranks attached); stop it first, or use --force"),
+      return Answer(ref, Error{Code::kBusy,
+                               base::Str("a run of job ", key, " is alive (", job.attached.size(),
+                                         " ranks attached); stop it first, or use --force"),
                                nullptr});
     }
   }

@@ -1,5 +1,5 @@
-// The commit protocol's core: a pure state machine. `Step(event, now)` answers with actions and why; it does no I/O, reads no
-// clock, starts no thread, so a simulation can run it from a seed.
+// The commit protocol's core: a pure state machine. `Step(event, now)` answers with actions and why; it does no I/O,
+// reads no clock, starts no thread, so a simulation can run it from a seed.
 //
 // A snapshot's life (checkpoint/README.md has the picture):
 //
@@ -32,7 +32,7 @@ namespace belay::checkpoint::commit {
 
 struct CoreConfig {
   std::uint32_t daemon_uid = 0;
-  bool is_private = false;               // exits when nobody is connected any more
+  bool is_private = false;  // exits when nobody is connected any more
   base::Duration linger = std::chrono::seconds(2);
   base::Duration first_connection_wait = std::chrono::seconds(60);  // private: exits if nobody ever connects
   std::uint64_t memory_budget_bytes = 0;

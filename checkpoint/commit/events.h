@@ -1,4 +1,5 @@
-// What can happen to the core: a client's request, a connection's beginning or end, the end of work that an action began.
+// What can happen to the core: a client's request, a connection's beginning or end, the end of work that an action
+// began.
 #pragma once
 
 #include <cstdint>
@@ -85,9 +86,9 @@ struct DaemonStop {
 };
 struct Reindex {};
 
-using Request = std::variant<BeginRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot,
-                             RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint,
-                             DaemonStatus, DaemonStop, Reindex>;
+using Request =
+    std::variant<BeginRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot, RestorePoints,
+                 OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint, DaemonStatus, DaemonStop, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {

@@ -80,9 +80,12 @@ base::Result<InspectedFile> InspectShard(const StartWrite& order, const SealedFi
   }
   InspectedFile inspected;
   inspected.entries = plan.entries;
-  inspected.manifest = ManifestFile{file.name,           file.bytes,
-                                    "shard",             order.rank,
-                                    plan.header_bytes,   Sha256Hex(header_bytes),
+  inspected.manifest = ManifestFile{file.name,
+                                    file.bytes,
+                                    "shard",
+                                    order.rank,
+                                    plan.header_bytes,
+                                    Sha256Hex(header_bytes),
                                     Sha256Hex(header->digests)};
   return inspected;
 }

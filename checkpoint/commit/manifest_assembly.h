@@ -15,8 +15,8 @@ namespace belay::checkpoint::commit {
 // kIncomplete or kLayoutMismatch name the tensor. The digest is filled in by EncodeManifest.
 base::Result<Manifest> AssembleManifest(const PublishManifest& order, const std::string& created);
 
-// Does a shard's header, read from a rank's staging memory, say what it must: this job, step, generation, rank and world,
-// and a data section that ends where the file ends with a digest for every chunk? kCorrupt says what is wrong.
+// Does a shard's header, read from a rank's staging memory, say what it must: this job, step, generation, rank and
+// world, and a data section that ends where the file ends with a digest for every chunk? kCorrupt says what is wrong.
 base::Result<InspectedFile> InspectShard(const StartWrite& order, const SealedFile& file,
                                          std::span<const std::byte> header_bytes);
 

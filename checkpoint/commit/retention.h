@@ -1,8 +1,8 @@
 // Which committed checkpoints may go. Pure.
 //
-// Kept always: the newest, pinned ones, those somebody is restoring from. Kept by policy: the newest `keep_last`, every step
-// divisible by `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever after a newer one committed,
-// because this is asked after a commit and the newest is never in the answer.
+// Kept always: the newest, pinned ones, those somebody is restoring from. Kept by policy: the newest `keep_last`, every
+// step divisible by `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever after a newer one
+// committed, because this is asked after a commit and the newest is never in the answer.
 #pragma once
 
 #include <map>

@@ -43,8 +43,9 @@ base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request)
   }
   if (job.launcher && job.launcher->connection != ref.connection &&
       !(request.continues == job.generation && job.launcher->pid == request.pid)) {
-    return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is alive (launcher pid ",
-                      job.launcher->pid, " on ", job.launcher->host, "); stop it first (belay stop), or choose "
+    return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is alive (launcher pid ", job.launcher->pid,
+                      " on ", job.launcher->host,
+                      "); stop it first (belay stop), or choose "
                       "another --job");
   }
   return {};
@@ -59,12 +60,9 @@ void Core::Handle(const RequestRef& ref, const BeginRun& request) {
   job.free_when_idle = false;
   job.launcher.reset();
   const std::uint64_t base = std::max(job.generation.value(), request.continues.value());
-  job.beginning = Beginning{ref,
-                            Launcher{ref.connection, request.pid, request.host},
-                            request.world_size,
-                            base::Generation(base + 1),
-                            false,
-                            false};
+  job.beginning = Beginning{
+      ref,  Launcher{ref.connection, request.pid, request.host}, request.world_size, base::Generation(base + 1), false,
+      false};
   job.attached.clear();  // whoever comes again must know the new generation
   for (HeldBegin& held : std::exchange(job.held_begins, {})) {
     Answer(held.ref, Error{Code::kStaleGeneration, "a newer run of this job has begun", nullptr});
@@ -87,8 +85,9 @@ void Core::Handle(const GenerationPersisted& event) {
   Job& job = state_.jobs.at(event.job);
   const Beginning beginning = *std::exchange(job.beginning, std::nullopt);
   if (event.error) {
-    return Answer(beginning.ref, *event.error, base::Str("job ", event.job, " cannot begin generation ",
-                                                         event.generation, ": ", event.error->Text()));
+    return Answer(
+        beginning.ref, *event.error,
+        base::Str("job ", event.job, " cannot begin generation ", event.generation, ": ", event.error->Text()));
   }
   job.generation = event.generation;
   job.world_size = beginning.world_size;
@@ -107,10 +106,10 @@ void Core::Handle(const RequestRef& ref, const EndRun& request) {
   if (job == nullptr) return Answer(ref, Error{Code::kNotFound, base::Str("no job ", request.job), nullptr});
   if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
   if (request.generation != job->generation || job->beginning) {
-    return Answer(ref, Error{Code::kStaleGeneration,
-                             base::Str("job ", request.job, " is at generation ", job->generation, ", not ",
-                                       request.generation),
-                             nullptr});
+    return Answer(
+        ref, Error{Code::kStaleGeneration,
+                   base::Str("job ", request.job, " is at generation ", job->generation, ", not ", request.generation),
+                   nullptr});
   }
   job->launcher.reset();
   if (job->snapshot && !job->snapshot->SealedByAll()) {
@@ -118,8 +117,9 @@ void Core::Handle(const RequestRef& ref, const EndRun& request) {
   }
   // A run that is done will not come back for its memory. Another may resume from it within the moment.
   job->free_when_idle = request.outcome == "done";
-  Answer(ref, Done{}, base::Str("job ", request.job, " generation ", request.generation, " ended: ",
-                                request.outcome.substr(0, kTextBytesMax)));
+  Answer(ref, Done{},
+         base::Str("job ", request.job, " generation ", request.generation,
+                   " ended: ", request.outcome.substr(0, kTextBytesMax)));
   FreeStagingIfIdle(request.job);
 }
 
@@ -193,14 +193,15 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (auto allowed = CheckAttach(ref, request); !allowed) return Answer(ref, allowed.error());
   Job& job = state_.jobs.at(request.job);
   // Large ones in whole huge pages, so that the daemon can take those where the machine grants them.
-  const std::uint64_t bytes =
-      base::AlignUp(request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
+  const std::uint64_t bytes = base::AlignUp(
+      request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
 
   if (!job.memory || !InMemory(job, job.memory->id)) FreeStagingOfFormerWorld(request.job);
   const auto found = job.staging.find(request.rank);
   const bool fits = found != job.staging.end() && found->second.bytes == bytes;
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
-    return Answer(ref, Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
+    return Answer(ref,
+                  Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
   }
   if (!fits) {
     if (auto room = MakeRoomForStaging(request.job, request.rank, bytes); !room) return Answer(ref, room.error());
@@ -220,14 +221,15 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
 
   if (fits) return Answer(ref, Attached{request.job, request.rank, bytes, true});
   if (found != job.staging.end()) {
-    Do(FreeStaging{request.job, request.rank}, base::Str("rank ", request.rank, " of job ", request.job,
-                                                         " needs staging memory of another size"));
+    Do(FreeStaging{request.job, request.rank},
+       base::Str("rank ", request.rank, " of job ", request.job, " needs staging memory of another size"));
     job.staging.erase(found);
     job.memory.reset();
   }
   job.staging[request.rank] = StagingSlot{bytes, false, std::nullopt, {}, nullptr};
   Do(AllocateStaging{ref, request.job, request.rank, bytes},
-     base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(bytes), " of staging memory"));
+     base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(bytes),
+               " of staging memory"));
 }
 
 void Core::Handle(const StagingAllocated& event) {
@@ -255,9 +257,8 @@ void Core::DetachConnection(ConnectionId connection, const std::string& why) {
   if (job.snapshot && !job.snapshot->failure) {
     const auto part = job.snapshot->parts.find(attachment.rank);
     if (part != job.snapshot->parts.end() && part->second.phase == PartPhase::kFilling) {
-      FailSnapshot(attachment.job, Error{Code::kCancelled, base::Str("rank ", attachment.rank,
-                                                                     " left while it copied: ", why),
-                                         nullptr});
+      FailSnapshot(attachment.job, Error{Code::kCancelled,
+                                         base::Str("rank ", attachment.rank, " left while it copied: ", why), nullptr});
     } else if (job.attached.empty() && !job.snapshot->SealedByAll()) {
       FailSnapshot(attachment.job, Error{Code::kCancelled, "every rank left before all had sealed it", nullptr});
     }

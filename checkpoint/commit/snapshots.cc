@@ -76,7 +76,8 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint
   Job& job = state_.jobs.at(key);
   if (state_.stopping) return Answer(ref, Refused(Code::kUnavailable, "belayd is stopping"));
   if (request.step.value() < 0) return Answer(ref, Refused(Code::kInvalidArgument, "a step is not negative"));
-  if (request.reason.size() > kTextBytesMax) return Answer(ref, Refused(Code::kLimitExceeded, "the reason is too long"));
+  if (request.reason.size() > kTextBytesMax)
+    return Answer(ref, Refused(Code::kLimitExceeded, "the reason is too long"));
   const auto slot = job.staging.find(rank);
   if (slot == job.staging.end() || !slot->second.allocated) {
     return Answer(ref, Refused(Code::kBusy, "the staging memory is still being made"));
@@ -99,12 +100,12 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint
     const auto part = current.parts.find(rank);
     const bool sealed = part != current.parts.end() && part->second.phase != PartPhase::kFilling;
     if (!current.failure && !sealed) {  // it can never be complete now
-      FailSnapshot(key, Refused(Code::kCancelled, base::Str("rank ", rank, " went on to step ", request.step,
-                                                            " without sealing it")));
+      FailSnapshot(key, Refused(Code::kCancelled,
+                                base::Str("rank ", rank, " went on to step ", request.step, " without sealing it")));
     }
-    return RefuseBegin(ref, key, rank, request.step,
-                       Refused(Code::kBusy, base::Str("the snapshot of step ", current.id.step,
-                                                      " is still being written")));
+    return RefuseBegin(
+        ref, key, rank, request.step,
+        Refused(Code::kBusy, base::Str("the snapshot of step ", current.id.step, " is still being written")));
   }
 
   if (auto admitted = AdmitSave(DemandOf(key, disk_available_bytes)); !admitted) {
@@ -163,7 +164,8 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
       return base::Fail(Code::kInvalidArgument, "rank ", rank, " cannot have a file named '",
                         file.name.substr(0, kFileNameBytesMax), "'");
     }
-    if (file.offset % kStagingAlignment != 0 || file.bytes < 8 || file.offset > room || file.bytes > room - file.offset) {
+    if (file.offset % kStagingAlignment != 0 || file.bytes < 8 || file.offset > room ||
+        file.bytes > room - file.offset) {
       return base::Fail(Code::kInvalidArgument, file.name, " lies at ", file.offset, " with ", file.bytes,
                         " bytes, outside the staging memory of ", room, " bytes or not on a 4096 boundary");
     }
@@ -214,7 +216,7 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   slot.records = mine.records;
   ++snapshot.writes_running;
   Answer(ref, Done{});
-  Do(StartWrite{key, id, rank, snapshot.world_size, mine.files, mine.records});
+  Do(StartWrite{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value()});
 }
 
 void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {
@@ -224,11 +226,12 @@ void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {
   if (!job.snapshot || job.snapshot->id.step != request.step || job.snapshot->failure) return Answer(ref, Done{});
   const auto part = job.snapshot->parts.find(attachment->rank);
   if (part == job.snapshot->parts.end() || part->second.phase != PartPhase::kFilling) {
-    return Answer(ref, Refused(Code::kInvalidArgument, base::Str("rank ", attachment->rank, " is not filling step ",
-                                                                 request.step)));
+    return Answer(ref, Refused(Code::kInvalidArgument,
+                               base::Str("rank ", attachment->rank, " is not filling step ", request.step)));
   }
-  FailSnapshot(attachment->job, Refused(Code::kCancelled, base::Str("rank ", attachment->rank, " abandoned it: ",
-                                                                    request.why.substr(0, kTextBytesMax))));
+  FailSnapshot(attachment->job,
+               Refused(Code::kCancelled,
+                       base::Str("rank ", attachment->rank, " abandoned it: ", request.why.substr(0, kTextBytesMax))));
   Answer(ref, Done{});
 }
 
@@ -282,6 +285,7 @@ void Core::FailSnapshot(const JobKey& key, Error error) {
   Job& job = state_.jobs.at(key);
   Snapshot& snapshot = *job.snapshot;
   if (!snapshot.failure) {
+    if (snapshot.disk_failure) error = *snapshot.disk_failure;  // what came after it is not the cause
     job.refusal = Refusal{snapshot.id.step, error, {}};
     for (const auto& [rank, part] : snapshot.parts) job.refusal->told.insert(rank);
     snapshot.failure = std::move(error);
@@ -299,7 +303,8 @@ void Core::Handle(const WriteFinished& event) {
   part.write_seconds = event.seconds;
   part.inspected = event.files;
   part.phase = event.error ? PartPhase::kFailed : PartPhase::kPrepared;
-  if (event.error) return FailSnapshot(event.job, *event.error);
+  if (event.error && event.files.empty()) return FailSnapshot(event.job, *event.error);  // what was sealed is bad
+  if (event.error && !snapshot.disk_failure) snapshot.disk_failure = event.error;
   Advance(event.job);
 }
 
@@ -308,8 +313,9 @@ void Core::Advance(const JobKey& key) {
   Snapshot& snapshot = *state_.jobs.at(key).snapshot;
   if (snapshot.writes_running > 0 || snapshot.publishing || snapshot.discarding) return;
   if (!snapshot.failure) {
-    if (snapshot.SealedByAll()) AskForManifest(key, false);
-    return;
+    if (!snapshot.SealedByAll()) return;
+    if (snapshot.disk_failure) return FailSnapshot(key, *snapshot.disk_failure);
+    return AskForManifest(key, false);
   }
   const bool whole_in_memory =
       snapshot.SealedByAll() && std::all_of(snapshot.parts.begin(), snapshot.parts.end(),

@@ -41,6 +41,8 @@ struct Snapshot {
   std::string reason;
   std::map<base::Rank, RankPart> parts;
   std::optional<base::Error> failure;  // set once; from then on it only winds down
+  // The disk failed a rank. The others may still seal: whole in memory it can be restored from, though it will fail.
+  std::optional<base::Error> disk_failure;
   int writes_running = 0;
   bool publishing = false;
   bool memory_tried = false;  // a failed one whose memory may be restorable has had its manifest assembled

@@ -1,6 +1,7 @@
 // The nouns of the commit protocol, as plain data: jobs, checkpoints, policies, what clients ask and are told.
 //
-// No protobuf here: the daemon translates (checkpoint/daemon/wire.h), so that the core can be simulated without a socket.
+// No protobuf here: the daemon translates (checkpoint/daemon/wire.h), so that the core can be simulated without a
+// socket.
 #pragma once
 
 #include <compare>
@@ -89,9 +90,9 @@ enum class SnapshotState : std::uint8_t { kFilling = 1, kSealed = 2, kPrepared =
 
 // --- limits; PROTOCOL.md lists them ---
 inline constexpr std::int32_t kWorldSizeMax = 65536;
-inline constexpr std::size_t kFilesMax = 64;                   // of one rank and snapshot
-inline constexpr std::size_t kRecordsBytesMax = 16U << 20;     // of one rank
-inline constexpr std::size_t kTextBytesMax = 4096;             // reasons, hosts, outcomes
+inline constexpr std::size_t kFilesMax = 64;                // of one rank and snapshot
+inline constexpr std::size_t kRecordsBytesMax = 16U << 20;  // of one rank
+inline constexpr std::size_t kTextBytesMax = 4096;          // reasons, hosts, outcomes
 inline constexpr std::size_t kMetricsMax = 256;
 inline constexpr std::size_t kFileNameBytesMax = 200;
 inline constexpr std::uint64_t kStagingAlignment = 4096;

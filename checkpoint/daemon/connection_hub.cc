@@ -126,13 +126,13 @@ bool ConnectionHub::SayHello(Client& client) {
   if (!hello.ParseFromString((*first)->body)) return refuse(Code::kProtocol, "the first message is no hello");
   if (hello.protocol_version() != kProtocolVersion) {
     return refuse(Code::kProtocolVersion, base::Str("this belayd speaks protocol version ", kProtocolVersion, ", ",
-                                                    hello.program().substr(0, 64), " speaks ",
-                                                    hello.protocol_version(), "; update the older one"));
+                                                    hello.program().substr(0, 64), " speaks ", hello.protocol_version(),
+                                                    "; update the older one"));
   }
   const base::Peer peer = client.connection->PeerIdentity();
   if (options_.same_user_only && peer.uid != options_.daemon_uid) {
-    return refuse(Code::kPermissionDenied, base::Str("this belayd serves user ", options_.daemon_uid, " only, not user ",
-                                                     peer.uid));
+    return refuse(Code::kPermissionDenied,
+                  base::Str("this belayd serves user ", options_.daemon_uid, " only, not user ", peer.uid));
   }
   std::size_t connected = 0;
   {

@@ -1,7 +1,7 @@
 // The daemon's clients: accepts them, says hello, reads their requests and sends their answers.
 //
-// Each connection has a reading and a sending thread, so that a client that stops reading holds up nobody else. What is read
-// is handed to a callback on the reading thread; answers may be sent from any thread. Limits are PROTOCOL.md's.
+// Each connection has a reading and a sending thread, so that a client that stops reading holds up nobody else. What is
+// read is handed to a callback on the reading thread; answers may be sent from any thread. Limits are PROTOCOL.md's.
 #pragma once
 
 #include <atomic>
@@ -23,13 +23,13 @@
 namespace belay::checkpoint {
 
 inline constexpr std::size_t kConnectionsMax = 256;
-inline constexpr std::size_t kRequestsUnderWayMax = 256;                 // of one connection
+inline constexpr std::size_t kRequestsUnderWayMax = 256;                  // of one connection
 inline constexpr std::size_t kQueuedAnswerBytesMax = 128U * 1024 * 1024;  // of one connection
 
 struct HubOptions {
-  wire::Welcome welcome;                // what every client is told
+  wire::Welcome welcome;  // what every client is told
   std::uint32_t daemon_uid = 0;
-  bool same_user_only = true;           // else any uid may connect, and the core decides by the job's owner
+  bool same_user_only = true;  // else any uid may connect, and the core decides by the job's owner
   base::Duration hello_timeout = std::chrono::seconds(5);
 };
 

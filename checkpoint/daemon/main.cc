@@ -35,8 +35,9 @@ struct Flags {
 };
 
 base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
-  cxxopts::Options options("belayd", "Keeps the checkpoints of training jobs on this machine.\n"
-                                     "Usually started by `belay run` or `belay daemon start`.\n");
+  cxxopts::Options options("belayd",
+                           "Keeps the checkpoints of training jobs on this machine.\n"
+                           "Usually started by `belay run` or `belay daemon start`.\n");
   // clang-format off
   options.add_options()
       ("data-dir", "where checkpoints live (default: BELAY_DATA_DIR, else ~/.local/share/belay)", cxxopts::value<std::string>())
@@ -133,8 +134,11 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
     std::size_t checkpoints = 0;
     for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
     BELAY_ASSIGN(const auto listener, base::UnixTransport().Listen(flags.socket));
-    base::LogInfo("serving", {{"data_dir", flags.data_dir}, {"socket", flags.socket}, {"pid", options.pid},
-                              {"checkpoints", checkpoints}, {"version", options.version},
+    base::LogInfo("serving", {{"data_dir", flags.data_dir},
+                              {"socket", flags.socket},
+                              {"pid", options.pid},
+                              {"checkpoints", checkpoints},
+                              {"version", options.version},
                               {"memory_budget", base::HumanBytes(flags.memory_budget)}});
     Service service(options, files, clock, *listener, std::move(recovered.index), std::move(recovered.catalogue));
     std::thread watcher([&] {
@@ -151,8 +155,10 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
     return {};
   };
   base::Status served = serve();
-  if (served) base::LogInfo("left");
-  else base::LogError("cannot_serve", {{"why", served.error().Text()}});
+  if (served)
+    base::LogInfo("left");
+  else
+    base::LogError("cannot_serve", {{"why", served.error().Text()}});
   return served;
 }
 

@@ -53,8 +53,10 @@ void Publisher::SweepJob(const commit::JobKey& job) {
     const std::string directory = folder + "/" + name;
     if (base::Exists(files_, directory + "/" + std::string(kManifestName))) continue;
     const base::Status removed = index::RemoveLeftover(files_, directory);
-    if (removed) base::LogInfo("leftover_removed", {{"folder", directory}});
-    else base::LogWarning("leftover_stays", {{"folder", directory}, {"why", removed.error().Text()}});
+    if (removed)
+      base::LogInfo("leftover_removed", {{"folder", directory}});
+    else
+      base::LogWarning("leftover_stays", {{"folder", directory}, {"why", removed.error().Text()}});
   }
 }
 
@@ -92,13 +94,16 @@ commit::ManifestFinished Publisher::Publish(const commit::PublishManifest& order
     batch.Delete(index::PreparedRecordKey(order.job, order.id, rank.rank));
   }
   const base::Status before_index = base::FaultPoint("commit.before_index");
-  if (before_index) WriteIndexOrLog(batch);
-  else base::LogError("index_not_written", {{"why", before_index.error().Text()}});
+  if (before_index)
+    WriteIndexOrLog(batch);
+  else
+    base::LogError("index_not_written", {{"why", before_index.error().Text()}});
   return event;
 }
 
-// The durable recipe, spelled out for its fault points. Once the rename has happened the checkpoint may survive a crash; a
-// failure after it takes the manifest away again, so that nobody is told FAILED of what a restart would find committed.
+// The durable recipe, spelled out for its fault points. Once the rename has happened the checkpoint may survive a
+// crash; a failure after it takes the manifest away again, so that nobody is told FAILED of what a restart would find
+// committed.
 base::Status Publisher::StoreManifest(const std::string& directory, const std::string& text) {
   BELAY_TRY(base::FaultPoint("commit.before_manifest"));
   const std::string path = directory + "/" + std::string(kManifestName);

@@ -1,8 +1,8 @@
 // The daemon's one hand on everything durable but the shards: generations, manifests, deletions, pins, the index.
 //
-// All methods block and run on one thread, in the order asked, so that the index has one writer. An index that cannot be
-// written is no reason to fail a commit, because the files are the truth: it is logged, and what it missed is found from the
-// files at the next start or reindex.
+// All methods block and run on one thread, in the order asked, so that the index has one writer. An index that cannot
+// be written is no reason to fail a commit, because the files are the truth: it is logged, and what it missed is found
+// from the files at the next start or reindex.
 #pragma once
 
 #include <cstdint>

@@ -37,8 +37,8 @@ base::Result<base::UniqueFd> MemoryOf(const std::string& name, const std::string
 base::Result<OpenedFiles> OpenDiskFiles(base::FileSystem& files, const std::string& directory,
                                         const std::vector<std::string>& names) {
   OpenedFiles opened;
-  BELAY_ASSIGN(std::string text, base::ReadWholeFile(files, directory + "/" + std::string(kManifestName),
-                                                     index::kManifestBytesMax));
+  BELAY_ASSIGN(std::string text,
+               base::ReadWholeFile(files, directory + "/" + std::string(kManifestName), index::kManifestBytesMax));
   BELAY_ASSIGN(const Manifest manifest, DecodeManifest(text));
   opened.response.mutable_opened_checkpoint()->set_manifest(std::move(text));
   for (const std::string& name : names) {
@@ -57,8 +57,7 @@ base::Result<OpenedFiles> OpenDiskFiles(base::FileSystem& files, const std::stri
 }
 
 base::Result<OpenedFiles> OpenMemoryFiles(
-    const commit::OpenFromMemory& order,
-    const std::function<std::shared_ptr<StagingMemory>(base::Rank)>& find_memory) {
+    const commit::OpenFromMemory& order, const std::function<std::shared_ptr<StagingMemory>(base::Rank)>& find_memory) {
   OpenedFiles opened;
   opened.response.mutable_opened_checkpoint()->set_manifest(order.manifest);
   for (const commit::MemoryFile& file : order.files) {

@@ -70,8 +70,10 @@ void Service::Run() {
       std::unique_lock lock(mutex_);
       const auto deadline = core_.NextDeadline();
       const auto ready = [this] { return !events_.empty(); };
-      if (deadline) changed_.wait_until(lock, *deadline, ready);
-      else changed_.wait(lock, ready);
+      if (deadline)
+        changed_.wait_until(lock, *deadline, ready);
+      else
+        changed_.wait(lock, ready);
       if (!events_.empty()) {
         event = std::move(events_.front());
         events_.pop_front();
@@ -150,8 +152,8 @@ void Service::Perform(commit::StartWrite& order) {
   writers_.Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     commit::WriteFinished written = WriteRankFiles(files_, clock_, folders_, order, bytes);
-    publishing_.Submit([this, written = std::move(written)] {
-      if (!written.error) publisher_.RecordPrepared(written);
+    publishing_.Submit([this, written = std::move(written), inspect_only = order.inspect_only] {
+      if (!written.error && !inspect_only) publisher_.RecordPrepared(written);
       Post(written);
     });
   });
@@ -161,8 +163,10 @@ void Service::Perform(commit::PublishManifest& order) {
   publishing_.Submit([this, order = std::move(order)] {
     commit::ManifestFinished finished = publisher_.Publish(order);
     if (!finished.error && !order.memory_only) {
-      base::LogInfo("committed", {{"job", order.job}, {"step", order.id.step.value()},
-                                  {"generation", order.id.generation.value()}, {"bytes", finished.info.bytes},
+      base::LogInfo("committed", {{"job", order.job},
+                                  {"step", order.id.step.value()},
+                                  {"generation", order.id.generation.value()},
+                                  {"bytes", finished.info.bytes},
                                   {"ranks", order.world_size}});
     }
     Post(std::move(finished));

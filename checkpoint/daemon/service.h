@@ -1,5 +1,5 @@
-// belayd, wired together: one loop thread owns the commit core; connections, disk writes and index writes happen on threads
-// of their own and come back to it as events.
+// belayd, wired together: one loop thread owns the commit core; connections, disk writes and index writes happen on
+// threads of their own and come back to it as events.
 //
 //   clients -- ConnectionHub (threads) --.                       .-- writers (one a rank, up to 4): shards
 //                                        +--> events -> Core -->-+-- publisher (1): manifests, deletions, index
@@ -77,7 +77,7 @@ class Service {
   std::unique_ptr<base::Index> index_;
   Publisher publisher_;
   StagingPool staging_;
-  commit::Core core_;  // loop thread only
+  commit::Core core_;     // loop thread only
   bool exiting_ = false;  // loop thread only
 
   std::mutex mutex_;

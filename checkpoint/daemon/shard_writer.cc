@@ -92,6 +92,7 @@ commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock
     return finished;
   }
   finished.files = *std::move(inspected);
+  if (order.inspect_only) return finished;
   if (auto written = WriteAll(files, folders.Checkpoint(order.job, order.id), order, staging); !written) {
     finished.error = written.error();
   }

@@ -11,8 +11,8 @@
 
 namespace belay::checkpoint {
 
-// Blocks; any thread; several ranks of one checkpoint at once. `staging` belongs to a program we do not trust: headers are
-// copied out before they are read. The event carries the inspected files also when only the disk failed.
+// Blocks; any thread; several ranks of one checkpoint at once. `staging` belongs to a program we do not trust: headers
+// are copied out before they are read. The event carries the inspected files also when only the disk failed.
 commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock, const index::Folders& folders,
                                      const commit::StartWrite& order, std::span<const std::byte> staging);
 

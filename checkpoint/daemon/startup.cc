@@ -45,8 +45,10 @@ base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& f
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
   for (const std::string& leftover : found.leftovers) {
     const base::Status removed = index::RemoveLeftover(files, leftover);
-    if (removed) base::LogInfo("leftover_removed", {{"folder", leftover}});
-    else base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
+    if (removed)
+      base::LogInfo("leftover_removed", {{"folder", leftover}});
+    else
+      base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
   }
   for (auto& [key, job] : found.catalogue) {
     if (const auto known = opened.catalogue.find(key); known != opened.catalogue.end()) {

@@ -1,5 +1,5 @@
-// What happens before the first client is heard: the index is opened (and rebuilt if it cannot be read), compared with the
-// files, and what no checkpoint owns is removed.
+// What happens before the first client is heard: the index is opened (and rebuilt if it cannot be read), compared with
+// the files, and what no checkpoint owns is removed.
 #pragma once
 
 #include <memory>

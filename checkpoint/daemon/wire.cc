@@ -143,8 +143,8 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
   switch (request.body_case()) {
     case wire::Request::kBeginRun: {
       const wire::BeginRun& in = request.begin_run();
-      return commit::Request(commit::BeginRun{JobOf(in.key()), in.world_size(), in.host(), in.pid(),
-                                              base::Generation(in.continues())});
+      return commit::Request(
+          commit::BeginRun{JobOf(in.key()), in.world_size(), in.host(), in.pid(), base::Generation(in.continues())});
     }
     case wire::Request::kEndRun:
       return commit::Request(commit::EndRun{JobOf(request.end_run().key()),

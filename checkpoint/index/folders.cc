@@ -109,10 +109,10 @@ class Walk {
     for (const ManifestFile& file : manifest->files) {
       const auto info = files_.Stat(directory + "/" + file.name);
       if (!info || info->size_bytes != file.bytes) {
-        found_.problems.push_back(base::Str(directory, "/", file.name, ": ",
-                                            info ? base::Str("has ", info->size_bytes, " bytes, the manifest says ",
-                                                             file.bytes)
-                                                 : info.error().Text()));
+        found_.problems.push_back(
+            base::Str(directory, "/", file.name, ": ",
+                      info ? base::Str("has ", info->size_bytes, " bytes, the manifest says ", file.bytes)
+                           : info.error().Text()));
       }
     }
     job.checkpoints[id] = InfoOf(*manifest, has(kPinnedName));

@@ -24,23 +24,25 @@ rocksdb::Options IndexOptions() {
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.write_buffer_size = 4 * base::kMiB;
-  options.max_write_buffer_number = 2;                     // more can flush out of order after a failed flush (fixed in 7.9)
+  options.max_write_buffer_number = 2;  // more can flush out of order after a failed flush (fixed in 7.9)
   options.recycle_log_file_num = 0;
-  options.track_and_verify_wals_in_manifest = false;       // reports corruption where there is none before 7.10
+  options.track_and_verify_wals_in_manifest = false;  // reports corruption where there is none before 7.10
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.max_open_files = 64;
   options.max_background_jobs = 2;
   options.keep_log_file_num = 2;
   options.max_log_file_size = base::kMiB;
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.compression = rocksdb::kNoCompression;           // builds of RocksDB differ in what they can read
+  options.compression = rocksdb::kNoCompression;  // builds of RocksDB differ in what they can read
   return options;
 }
 
 base::Error Translate(const rocksdb::Status& status, const std::string& what) {
   Code code = Code::kIo;
-  if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit) code = Code::kNoSpace;
-  else if (status.IsCorruption()) code = Code::kCorrupt;
+  if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit)
+    code = Code::kNoSpace;
+  else if (status.IsCorruption())
+    code = Code::kCorrupt;
   return base::Error{code, base::Str(what, ": ", status.ToString()), nullptr};
 }
 
@@ -60,8 +62,8 @@ class RocksIndex final : public base::Index {
     base::Status written = WriteOnce(batch);
     if (written) return {};
     const bool was_full = written.error().code == Code::kNoSpace;
-    // After a failed write RocksDB stays read-only; a fresh start, with the reserve given back if the disk was full, tells
-    // whether it is over.
+    // After a failed write RocksDB stays read-only; a fresh start, with the reserve given back if the disk was full,
+    // tells whether it is over.
     if (was_full) base::IgnoreError(files_.Remove(ReservePath()), "there may be none left");
     if (auto opened = OpenDatabase(); !opened) return base::Wrap(written.error(), "the index cannot be opened again");
     base::Status again = WriteOnce(batch);
@@ -109,7 +111,10 @@ class RocksIndex final : public base::Index {
     if (!db_) return base::Fail(Code::kIo, "the index in ", directory_, " is closed");
     rocksdb::WriteBatch writes;
     for (const auto& operation : batch.operations()) {
-      if (operation.value) writes.Put(operation.key, *operation.value); else writes.Delete(operation.key);
+      if (operation.value)
+        writes.Put(operation.key, *operation.value);
+      else
+        writes.Delete(operation.key);
     }
     rocksdb::WriteOptions options;
     options.sync = true;

@@ -1,8 +1,8 @@
 // base::Index on RocksDB: metadata only, never payload.
 //
-// A plain DB with one writer; each batch is synced. After a full disk the database is closed, a reserve file beside it is
-// given back, and it is opened again, so that the next batch finds room (RocksDB 7.8 does not resume by itself: its issue
-// 11643). Thread-safe as base::Index says.
+// A plain DB with one writer; each batch is synced. After a full disk the database is closed, a reserve file beside it
+// is given back, and it is opened again, so that the next batch finds room (RocksDB 7.8 does not resume by itself: its
+// issue 11643). Thread-safe as base::Index says.
 #pragma once
 
 #include <memory>

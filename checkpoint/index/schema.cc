@@ -73,9 +73,9 @@ base::Result<JobRecord> DecodeJobRecord(std::string_view value) {
 std::string EncodeCheckpointRecord(const commit::CommittedInfo& info) {
   json metrics = json::object();
   for (const auto& [name, number] : info.metrics) metrics[name] = number;  // not finite: null
-  const json fields{{"bytes", info.bytes},           {"created", info.created}, {"reason", info.reason},
-                    {"world_size", info.world_size}, {"pinned", info.pinned},   {"digest", info.digest},
-                    {"metrics", metrics}};
+  const json fields{
+      {"bytes", info.bytes},   {"created", info.created}, {"reason", info.reason}, {"world_size", info.world_size},
+      {"pinned", info.pinned}, {"digest", info.digest},   {"metrics", metrics}};
   return fields.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value) {
@@ -135,8 +135,10 @@ base::Result<base::IndexBatch> ReplaceCatalogue(base::Index& index, const commit
   BELAY_ASSIGN(const auto present, index.Scan(""));
   for (const auto& [key, value] : present) {
     const auto record = records.find(key);
-    if (record == records.end()) batch.Delete(key);
-    else if (record->second == value) records.erase(record);
+    if (record == records.end())
+      batch.Delete(key);
+    else if (record->second == value)
+      records.erase(record);
   }
   for (auto& [key, value] : records) batch.Put(key, value);
   return batch;

@@ -1,8 +1,8 @@
-// Staging memory: where a rank's snapshot lies between the copy out of the trainer and the disk, and after it, until the
-// next one. The daemon holds it, so it outlives the trainer.
+// Staging memory: where a rank's snapshot lies between the copy out of the trainer and the disk, and after it, until
+// the next one. The daemon holds it, so it outlives the trainer.
 //
-// One memfd a (owner name, rank). Its pages are touched in the background, because first touch is ten times slower than a
-// copy into touched pages; touching never changes a byte, so a trainer may write meanwhile. The memory budget is the
+// One memfd a (owner name, rank). Its pages are touched in the background, because first touch is ten times slower than
+// a copy into touched pages; touching never changes a byte, so a trainer may write meanwhile. The memory budget is the
 // commit core's decision (checkpoint/commit/admission.h). Thread-safe.
 #pragma once
 

@@ -115,7 +115,8 @@ TEST_F(CatalogueTest, TheNewestGenerationsCheckpointsComeFirst) {
 TEST_F(CatalogueTest, OpeningNamesWhatIsMissing) {
   StartRun({});
   core.Save(ranks, 10);
-  EXPECT_EQ(core.CodeOf(core.Ask(launcher, OpenCheckpoint{{"default", "none"}, Step(10), {}, false, {}})), Code::kNotFound);
+  EXPECT_EQ(core.CodeOf(core.Ask(launcher, OpenCheckpoint{{"default", "none"}, Step(10), {}, false, {}})),
+            Code::kNotFound);
   EXPECT_EQ(core.CodeOf(core.Ask(launcher, OpenCheckpoint{kJob, Step(11), {}, false, {}})), Code::kNotFound);
   EXPECT_EQ(core.CodeOf(core.Ask(launcher, OpenCheckpoint{kJob, Step(10), Generation(9), false, {}})), Code::kNotFound);
   EXPECT_EQ(core.CodeOf(core.Ask(launcher, OpenCheckpoint{kJob, Step(10), {}, true, {"x"}})), Code::kNotFound);
@@ -127,7 +128,8 @@ TEST_F(CatalogueTest, OpeningNamesWhatIsMissing) {
 TEST_F(CatalogueTest, MemoryHoldsShardsAndRecords) {
   StartRun({});
   core.Save(ranks, 10);
-  core.Ask(launcher, OpenCheckpoint{kJob, Step(10), {}, true, {"rank-00000.state.json", "rank-00000.model.safetensors"}});
+  core.Ask(launcher,
+           OpenCheckpoint{kJob, Step(10), {}, true, {"rank-00000.state.json", "rank-00000.model.safetensors"}});
   const auto order = core.Take<OpenFromMemory>();
   ASSERT_TRUE(order);
   EXPECT_EQ(order->manifest, "{manifest}");

@@ -14,18 +14,28 @@ class ManifestAssemblyTest : public testing::Test {
   // Rows [first, first + rows) of an 8 x 4 float tensor.
   static InspectedFile File(int rank, std::int64_t first, std::int64_t rows) {
     InspectedFile file;
-    file.manifest = ManifestFile{base::Str("rank-0000", rank, ".model.safetensors"), 4096, "shard", base::Rank(rank), 4096,
-                                 std::string(64, 'a'), std::string(64, 'b')};
-    file.entries.push_back({"model.w", DType::kF32, {8, 4}, Box{{first, 0}, {rows, 4}}, 0,
-                            static_cast<std::uint64_t>(rows) * 16});
+    file.manifest = ManifestFile{base::Str("rank-0000", rank, ".model.safetensors"),
+                                 4096,
+                                 "shard",
+                                 base::Rank(rank),
+                                 4096,
+                                 std::string(64, 'a'),
+                                 std::string(64, 'b')};
+    file.entries.push_back(
+        {"model.w", DType::kF32, {8, 4}, Box{{first, 0}, {rows, 4}}, 0, static_cast<std::uint64_t>(rows) * 16});
     return file;
   }
   static PublishManifest Order(std::vector<InspectedFile> files) {
-    PublishManifest order{{"default", "gpt"}, {base::Generation(3), base::Step(1200)},
-                          static_cast<std::int32_t>(files.size()), "interval", {}, false};
+    PublishManifest order{{"default", "gpt"},
+                          {base::Generation(3), base::Step(1200)},
+                          static_cast<std::int32_t>(files.size()),
+                          "interval",
+                          {},
+                          false};
     for (std::size_t rank = files.size(); rank-- > 0;) {
-      order.ranks.insert(order.ranks.begin(), {base::Rank(static_cast<std::int32_t>(rank)), "print",
-                                               {{"loss", 0.5}}, std::nullopt, {files[rank]}});
+      order.ranks.insert(
+          order.ranks.begin(),
+          {base::Rank(static_cast<std::int32_t>(rank)), "print", {{"loss", 0.5}}, std::nullopt, {files[rank]}});
     }
     return order;
   }

@@ -171,6 +171,38 @@ TEST_F(SnapshotsTest, WhatIsWholeInMemoryIsRestorableThoughTheDiskFailed) {
   EXPECT_EQ(core.Points().at(0).id.step, Step(20)) << "a restart finds it";
 }
 
+TEST_F(SnapshotsTest, RanksMayStillSealIntoMemoryAfterTheDiskFailedAnother) {
+  Begin(0, 10);
+  Seal(0, 10);
+  EXPECT_FALSE(core.Take<StartWrite>()->inspect_only);
+  WriteFinished failed{kJob, {generation, Step(10)}, base::Rank(0), Error{Code::kNoSpace, "full", nullptr}, {{}}, 0};
+  core.Send(failed);
+  EXPECT_EQ(core.Count<DiscardFiles>(), 0U) << "rank 1 is not through";
+  ASSERT_TRUE(core.Ok(Begin(1, 10)));
+  ASSERT_TRUE(core.Ok(Seal(1, 10)));
+  const auto write = core.Take<StartWrite>();
+  ASSERT_TRUE(write);
+  EXPECT_TRUE(write->inspect_only) << "no bytes for a snapshot that fails anyway";
+  core.Send(WriteFinished{kJob, write->id, write->rank, std::nullopt, {{}}, 0});
+  ASSERT_EQ(core.Count<PublishManifest>(), 1U);
+  EXPECT_TRUE(core.FinishManifest());
+  EXPECT_TRUE(core.FinishDiscard());
+  EXPECT_EQ(core.OutcomeNow(ranks[1], 10).failure->code, Code::kNoSpace);
+  ASSERT_EQ(core.Points().size(), 1U);
+  EXPECT_TRUE(core.Points()[0].in_memory);
+}
+
+TEST_F(SnapshotsTest, AfterADiskFailureADyingRankDoesNotHideTheCause) {
+  Begin(0, 10);
+  Begin(1, 10);
+  Seal(0, 10);
+  core.FinishWrite(Error{Code::kNoSpace, "full", nullptr});
+  core.Disconnect(ranks[1]);
+  EXPECT_TRUE(core.FinishDiscard());
+  EXPECT_EQ(core.OutcomeNow(ranks[0], 10).failure->code, Code::kNoSpace);
+  EXPECT_TRUE(core.Points().empty());
+}
+
 TEST_F(SnapshotsTest, BadHeadersAreNotRestorableFromMemory) {
   Begin(0, 10);
   Begin(1, 10);

@@ -12,7 +12,8 @@ using Steps = std::vector<std::int64_t>;
 
 struct Crash {
   const char* fault;
-  // What a restart may find. The manifest's rename is the commit: a killed process (the power stays) loses no finished call.
+  // What a restart may find. The manifest's rename is the commit: a killed process (the power stays) loses no finished
+  // call.
   bool old_may_be_there, new_must_be_there, new_may_be_there;
 };
 
@@ -76,29 +77,20 @@ INSTANTIATE_TEST_SUITE_P(
     Points, CrashTest,
     testing::Values(
         //                                     old may  new must  new may
-        Crash{"begin_run.after_generation=kill", kYes, kNo, kNo},
-        Crash{"staging.allocate=kill@1", kYes, kNo, kNo},
-        Crash{"staging.allocate=kill@2", kYes, kNo, kNo},
-        Crash{"write.before_data=kill@1", kYes, kNo, kNo},
-        Crash{"write.before_data=kill@2", kYes, kNo, kNo},
-        Crash{"write.after_data=kill@1", kYes, kNo, kNo},
-        Crash{"write.after_data=kill@3", kYes, kNo, kNo},
-        Crash{"write.after_sync=kill@2", kYes, kNo, kNo},
-        Crash{"write.after_rename=kill@1", kYes, kNo, kNo},
-        Crash{"write.after_rename=kill@2", kYes, kNo, kNo},
-        Crash{"commit.before_manifest=kill", kYes, kNo, kNo},
-        Crash{"commit.after_manifest_write=kill", kYes, kNo, kNo},
+        Crash{"begin_run.after_generation=kill", kYes, kNo, kNo}, Crash{"staging.allocate=kill@1", kYes, kNo, kNo},
+        Crash{"staging.allocate=kill@2", kYes, kNo, kNo}, Crash{"write.before_data=kill@1", kYes, kNo, kNo},
+        Crash{"write.before_data=kill@2", kYes, kNo, kNo}, Crash{"write.after_data=kill@1", kYes, kNo, kNo},
+        Crash{"write.after_data=kill@3", kYes, kNo, kNo}, Crash{"write.after_sync=kill@2", kYes, kNo, kNo},
+        Crash{"write.after_rename=kill@1", kYes, kNo, kNo}, Crash{"write.after_rename=kill@2", kYes, kNo, kNo},
+        Crash{"commit.before_manifest=kill", kYes, kNo, kNo}, Crash{"commit.after_manifest_write=kill", kYes, kNo, kNo},
         Crash{"commit.after_manifest_rename=kill", kYes, kYes, kYes},
-        Crash{"commit.before_index=kill", kYes, kYes, kYes},
-        Crash{"retention.before_mark=kill", kYes, kYes, kYes},
+        Crash{"commit.before_index=kill", kYes, kYes, kYes}, Crash{"retention.before_mark=kill", kYes, kYes, kYes},
         Crash{"retention.after_mark=kill", kNo, kYes, kYes},
         Crash{"index.write=kill@1", kYes, kNo, kNo},    // the generation
         Crash{"index.write=kill@2", kYes, kNo, kNo},    // a rank is prepared
         Crash{"index.write=kill@4", kYes, kYes, kYes},  // committed
-        Crash{"daemon.before_reply=kill@1", kYes, kNo, kNo},
-        Crash{"daemon.before_reply=kill@3", kYes, kNo, kNo},
-        Crash{"daemon.before_reply=kill@5", kYes, kNo, kNo},
-        Crash{"daemon.before_reply=kill@7", kYes, kNo, kYes},
+        Crash{"daemon.before_reply=kill@1", kYes, kNo, kNo}, Crash{"daemon.before_reply=kill@3", kYes, kNo, kNo},
+        Crash{"daemon.before_reply=kill@5", kYes, kNo, kNo}, Crash{"daemon.before_reply=kill@7", kYes, kNo, kYes},
         Crash{"daemon.before_reply=kill@8", kYes, kYes, kYes}),
     [](const auto& info) {
       std::string name = info.param.fault;

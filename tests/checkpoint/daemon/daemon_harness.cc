@@ -61,7 +61,7 @@ void SetJob(wire::JobKey& key, const std::string& job) {
 // --- the daemon ---
 
 DaemonUnderTest::DaemonUnderTest(std::string data_dir) {
-  std::string pattern = testing::TempDir() + "/belayd-XXXXXX";
+  std::string pattern = std::filesystem::path(testing::TempDir()) / "belayd-XXXXXX";
   scratch_ = ::mkdtemp(pattern.data());
   data_dir_ = data_dir.empty() ? scratch_ + "/data" : std::move(data_dir);
   socket_ = scratch_ + "/s";
@@ -222,7 +222,11 @@ Answer RawClient::Open(const std::string& job, std::int64_t step, bool from_memo
 
 TestRank::TestRank(const std::string& socket, std::string job, std::uint64_t generation, int rank, int world,
                    std::uint32_t keep_last)
-    : client_(socket), job_(std::move(job)), generation_(generation), rank_(rank), world_(world),
+    : client_(socket),
+      job_(std::move(job)),
+      generation_(generation),
+      rank_(rank),
+      world_(world),
       plan_(PlanOf(rank, world)) {
   wire::Request request;
   wire::Attach& attach = *request.mutable_attach();
@@ -235,8 +239,8 @@ TestRank::TestRank(const std::string& socket, std::string job, std::uint64_t gen
   attach.mutable_retention()->set_keep_last(keep_last);
   attached_ = client_.Ask(std::move(request));
   if (!attached_.ok() || attached_.descriptors.size() != 1) return;
-  auto mapping = base::MapSharedMemory(attached_.descriptors[0].get(),
-                                       attached_.response.attached().staging_bytes(), base::MapAccess::kReadWrite);
+  auto mapping = base::MapSharedMemory(attached_.descriptors[0].get(), attached_.response.attached().staging_bytes(),
+                                       base::MapAccess::kReadWrite);
   EXPECT_TRUE(mapping) << mapping.error().Text();
   staging_ = *std::move(mapping);
 }
@@ -256,7 +260,8 @@ void TestRank::Fill(std::int64_t step) {
     const float value = ValueAt(step, first + static_cast<std::int64_t>(i));
     std::memcpy(&data[i * sizeof(float)], &value, sizeof(float));
   }
-  const ShardIdentity identity{"default", job_, base::Step(step), base::Generation(generation_), base::Rank(rank_), world_};
+  const ShardIdentity identity{"default",         job_,  base::Step(step), base::Generation(generation_),
+                               base::Rank(rank_), world_};
   const auto header = EncodeShardHeader(plan_, identity, DigestChunks(data));
   ASSERT_TRUE(header) << header.error().Text();
   std::memcpy(staging_.bytes().data(), header->data(), header->size());
@@ -319,8 +324,8 @@ std::string CheckContent(RawClient& client, const std::string& job, std::int64_t
   if (opened.descriptors.size() != names.size()) return "not one descriptor a file";
   std::int64_t rows = 0;
   for (int i = 0; i < body.files_size(); ++i) {
-    const std::string text = ReadDescriptor(opened.descriptors[static_cast<std::size_t>(i)], body.files(i).offset(),
-                                            body.files(i).bytes());
+    const std::string text =
+        ReadDescriptor(opened.descriptors[static_cast<std::size_t>(i)], body.files(i).offset(), body.files(i).bytes());
     if (text.size() != body.files(i).bytes()) return body.files(i).name() + " is short";
     if (body.files(i).name().ends_with(".json")) {
       const auto records = DecodeRecords(text);

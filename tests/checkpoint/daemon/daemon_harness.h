@@ -18,8 +18,8 @@
 namespace belay::checkpoint {
 
 struct DaemonOptions {
-  std::string faults;                   // BELAY_FAULTS
-  std::vector<std::string> arguments;   // besides --data-dir and --socket
+  std::string faults;                  // BELAY_FAULTS
+  std::vector<std::string> arguments;  // besides --data-dir and --socket
 };
 
 // One daemon at a time on one folder; killed, if it still runs, and the folder removed at the end.
@@ -31,9 +31,9 @@ class DaemonUnderTest {
   void Start(const DaemonOptions& options = {});
   // Starts it and answers how it ended by itself (within 20 s).
   int RunToEnd(const DaemonOptions& options = {});
-  int WaitExit();          // status, or 128 + signal; -1 if it does not end within 20 s
+  int WaitExit();  // status, or 128 + signal; -1 if it does not end within 20 s
   void Signal(int signal);
-  int Stop();              // SIGTERM and WaitExit
+  int Stop();  // SIGTERM and WaitExit
   void Kill();
   bool Running();
 
@@ -82,7 +82,8 @@ class RawClient {
   std::uint64_t next_id_ = 1;
 };
 
-// One rank of a job whose state is one tensor "model.w" of 512 x 1024 floats, dealt out by rows. Its content follows from the step.
+// One rank of a job whose state is one tensor "model.w" of 512 x 1024 floats, dealt out by rows. Its content follows
+// from the step.
 class TestRank {
  public:
   TestRank(const std::string& socket, std::string job, std::uint64_t generation, int rank, int world,

@@ -83,8 +83,10 @@ TEST(DaemonTest, TheIndexIsRebuiltFromTheFilesWhenItIsLostOrDamaged) {
   const std::string index = daemon.data_dir() + "/.belayd/index";
   for (const bool damaged : {false, true}) {
     ASSERT_EQ(daemon.Stop(), 0);
-    if (damaged) std::ofstream(index + "/CURRENT") << "nonsense";
-    else std::filesystem::remove_all(index);
+    if (damaged)
+      std::ofstream(index + "/CURRENT") << "nonsense";
+    else
+      std::filesystem::remove_all(index);
     daemon.Start();
     RawClient client(daemon.socket());
     EXPECT_EQ(StepsListed(client, "gpt"), (Steps{100}));
@@ -138,7 +140,8 @@ TEST(DaemonTest, PinsSurviveRetentionRestartAndReindex) {
   EXPECT_TRUE(listed.response.checkpoint_list().checkpoints(0).pinned());
   EXPECT_FALSE(listed.response.checkpoint_list().checkpoints(1).pinned());
   wire::Request remove;
-  *remove.mutable_remove_checkpoint()->mutable_checkpoint() = listed.response.checkpoint_list().checkpoints(0).checkpoint();
+  *remove.mutable_remove_checkpoint()->mutable_checkpoint() =
+      listed.response.checkpoint_list().checkpoints(0).checkpoint();
   EXPECT_EQ(client.Ask(remove).code(), Number(Code::kInvalidArgument));
   remove.mutable_remove_checkpoint()->set_force(true);
   EXPECT_TRUE(client.Ask(remove).ok());

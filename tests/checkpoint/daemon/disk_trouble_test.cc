@@ -25,7 +25,10 @@ TEST_P(DiskTroubleTest, FailsOneSaveWithItsReason) {
   // Passed once in the first save, so the second is hit. write.before_data and its like are passed once a rank or file.
   const bool per_snapshot = point.starts_with("commit.");
   const bool per_rank = point == "write.before_data" || point == "write.after_rename";
-  daemon.Start({.faults = point + (per_snapshot ? "=nospace@2" : per_rank ? "=nospace@3" : "=nospace@5"), .arguments = {}});
+  daemon.Start({.faults = point + (per_snapshot ? "=nospace@2"
+                                   : per_rank   ? "=nospace@3"
+                                                : "=nospace@5"),
+                .arguments = {}});
   RawClient launcher(daemon.socket());
   launcher.BeginRun("gpt", 2);
   auto ranks = AttachAll(daemon, "gpt", 1, 2);
@@ -72,7 +75,7 @@ TEST(DiskTroubleTest, AnIndexThatCannotBeWrittenDoesNotFailACommit) {
 class Mounted {
  public:
   explicit Mounted(const std::string& options) {
-    std::string pattern = testing::TempDir() + "/belay-mount-XXXXXX";
+    std::string pattern = std::filesystem::path(testing::TempDir()) / "belay-mount-XXXXXX";
     path = ::mkdtemp(pattern.data());
     mounted = ::mount("tmpfs", path.c_str(), "tmpfs", 0, options.c_str()) == 0;
   }
@@ -89,7 +92,7 @@ class Mounted {
   if (!(disk).IsMounted()) GTEST_SKIP() << "needs the right to mount a tmpfs (root outside a locked-down container)"
 
 TEST(FullDiskTest, TooLittleSpaceIsSaidBeforeAnyByteIsCopied) {
-  Mounted small("size=80m");  // 64 MiB stay in reserve, the index takes 5, a save 2
+  Mounted small("size=96m");  // 64 MiB stay in reserve; the index and its log take some 10, a save 2
   NEED_MOUNT(small);
   DaemonUnderTest daemon(small.path);
   daemon.Start();
@@ -97,7 +100,7 @@ TEST(FullDiskTest, TooLittleSpaceIsSaidBeforeAnyByteIsCopied) {
   ASSERT_TRUE(launcher.BeginRun("gpt", 2).ok());
   auto ranks = AttachAll(daemon, "gpt", 1, 2);
   ASSERT_EQ(Save(ranks, 100).response.snapshot_outcome().state(), wire::COMMITTED);
-  std::ofstream(small.path + "/filler") << std::string(10 << 20, 'x');
+  std::ofstream(small.path + "/filler") << std::string(30 << 20, 'x');
   const Answer refused = ranks[0]->Begin(200);
   EXPECT_EQ(refused.code(), Number(Code::kNoSpace)) << refused;
   EXPECT_NE(refused.response.failure().message().find("MiB"), std::string::npos);
@@ -107,7 +110,7 @@ TEST(FullDiskTest, TooLittleSpaceIsSaidBeforeAnyByteIsCopied) {
 }
 
 TEST(FullDiskTest, ADiskThatFillsUpWhileWritingFailsOnlyTheSave) {
-  Mounted small("size=80m");
+  Mounted small("size=96m");
   NEED_MOUNT(small);
   DaemonUnderTest daemon(small.path);
   daemon.Start();

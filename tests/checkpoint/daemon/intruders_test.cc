@@ -25,7 +25,9 @@ class RawSocket {
     path.copy(address.sun_path, sizeof address.sun_path - 1);
     EXPECT_EQ(::connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   }
-  void Write(const std::string& bytes) { static_cast<void>(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL)); }
+  void Write(const std::string& bytes) {
+    static_cast<void>(::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL));
+  }
   void WaitForEnd() {
     char buffer[4096];
     while (::recv(fd_.get(), buffer, sizeof buffer, 0) > 0) {

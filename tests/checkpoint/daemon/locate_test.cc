@@ -19,7 +19,7 @@ using base::Code;
 class LocateTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = testing::TempDir() + "/belay-locate-XXXXXX";
+    std::string pattern = std::filesystem::path(testing::TempDir()) / "belay-locate-XXXXXX";
     folder = ::mkdtemp(pattern.data());
     for (const char* name : {"BELAY_DATA_DIR", "BELAY_SOCKET", "XDG_DATA_HOME"}) ::unsetenv(name);
     ::setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);

@@ -30,7 +30,8 @@ class FoldersTest : public testing::Test {
     manifest.reason = "interval";
     manifest.created = "2026-01-01T00:00:00.000Z";
     manifest.layout_fingerprints[base::Rank(0)] = std::string(32, 'a');
-    manifest.files.push_back({RecordsFileName(base::Rank(0)), 2, "records", base::Rank(0), 0, std::string(64, 'a'), ""});
+    manifest.files.push_back(
+        {RecordsFileName(base::Rank(0)), 2, "records", base::Rank(0), 0, std::string(64, 'a'), ""});
     const std::string folder = folders.Checkpoint(job, {Generation(generation), Step(step)});
     Write(folder + "/" + RecordsFileName(base::Rank(0)), "{}");
     Write(folder + "/manifest.json", EncodeManifest(manifest));
