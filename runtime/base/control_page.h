@@ -1,8 +1,8 @@
 // The control page: 4 KiB shared by a trainer and its belay-rank, so that each sees the other without messages.
 //
-// belay-rank makes it (memfd), passes it by inheritance in BELAY_CONTROL_FD and reads progress from it; the trainer maps it
-// and looks at `stop_requested` once a step. Every field is one lock-free atomic written by one side only. Version 1;
-// fields may be added in `reserved`, never moved. A reader refuses another magic or version.
+// belay-rank makes it (memfd), passes it by inheritance in BELAY_CONTROL_FD and reads progress from it; the trainer
+// maps it and looks at `stop_requested` once a step. Every field is one lock-free atomic written by one side only.
+// Version 1; fields may be added in `reserved`, never moved. A reader refuses another magic or version.
 #pragma once
 
 #include <atomic>
@@ -28,22 +28,22 @@ struct ControlPage {
   std::uint32_t version;
   std::uint32_t reserved_head;
   // written by belay-rank
-  std::atomic<std::uint32_t> stop_requested;   // 0 no; 1 finish the step, save, leave
+  std::atomic<std::uint32_t> stop_requested;  // 0 no; 1 finish the step, save, leave
   std::atomic<std::uint32_t> grace_seconds;
   // written by the trainer
-  std::atomic<std::uint32_t> attached_pid;     // 0 until a Session maps the page
+  std::atomic<std::uint32_t> attached_pid;  // 0 until a Session maps the page
   std::atomic<std::uint32_t> phase;
-  std::atomic<std::int64_t> step;              // finished steps
-  std::atomic<std::int64_t> heartbeat_ns;      // steady clock, at every change of step or phase
-  std::atomic<std::int64_t> committed_step;    // newest known, -1 none
-  std::atomic<std::int64_t> total_steps;       // 0 unknown
-  std::atomic<std::uint64_t> loss_bits;        // the rest: bit patterns of doubles, NaN when unknown
+  std::atomic<std::int64_t> step;            // finished steps
+  std::atomic<std::int64_t> heartbeat_ns;    // steady clock, at every change of step or phase
+  std::atomic<std::int64_t> committed_step;  // newest known, -1 none
+  std::atomic<std::int64_t> total_steps;     // 0 unknown
+  std::atomic<std::uint64_t> loss_bits;      // the rest: bit patterns of doubles, NaN when unknown
   std::atomic<std::uint64_t> samples_per_second_bits;
   std::atomic<std::uint64_t> tokens_per_second_bits;
-  std::atomic<std::uint64_t> stall_ms_bits;    // of the last save, at the step boundary
-  std::atomic<std::uint32_t> outcome;          // 0 running, 1 finished, 2 stopped and saved, 3 stopped, not saved
+  std::atomic<std::uint64_t> stall_ms_bits;  // of the last save, at the step boundary
+  std::atomic<std::uint32_t> outcome;        // 0 running, 1 finished, 2 stopped and saved, 3 stopped, not saved
   std::atomic<std::uint32_t> reserved_tail;
-  std::atomic<std::int64_t> resumed_step;      // -1: fresh start
+  std::atomic<std::int64_t> resumed_step;  // -1: fresh start
 };
 static_assert(sizeof(ControlPage) <= 4096);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);

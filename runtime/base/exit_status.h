@@ -9,21 +9,21 @@
 namespace belay::base {
 
 // X(number, name, meaning)
-#define BELAY_EXIT_STATUSES(X)                                                          \
-  X(0, Done, "finished")                                                                \
-  X(1, RankFailed, "a rank failed and left no status of its own")                       \
-  X(64, Usage, "the command line, environment or configuration is wrong")               \
-  X(65, BadData, "a checkpoint is damaged or does not fit")                             \
-  X(66, NoInput, "the named file, job or checkpoint does not exist")                    \
-  X(69, Unavailable, "belayd, mpirun or a device cannot be used")                       \
-  X(70, Internal, "a bug in belay")                                                     \
-  X(71, OsError, "the operating system refused memory, processes or files")             \
-  X(72, GraceExpired, "stopped, but not saved within the grace period")                 \
-  X(73, CannotCreate, "a file cannot be created: disk full, read-only or existing")     \
-  X(74, Io, "reading or writing failed")                                                \
-  X(75, TemporaryFailure, "preempted with a committed checkpoint, or busy: run again")  \
-  X(76, Protocol, "a peer sent what is not belay's protocol")                           \
-  X(77, NoPermission, "not allowed")                                                    \
+#define BELAY_EXIT_STATUSES(X)                                                         \
+  X(0, Done, "finished")                                                               \
+  X(1, RankFailed, "a rank failed and left no status of its own")                      \
+  X(64, Usage, "the command line, environment or configuration is wrong")              \
+  X(65, BadData, "a checkpoint is damaged or does not fit")                            \
+  X(66, NoInput, "the named file, job or checkpoint does not exist")                   \
+  X(69, Unavailable, "belayd, mpirun or a device cannot be used")                      \
+  X(70, Internal, "a bug in belay")                                                    \
+  X(71, OsError, "the operating system refused memory, processes or files")            \
+  X(72, GraceExpired, "stopped, but not saved within the grace period")                \
+  X(73, CannotCreate, "a file cannot be created: disk full, read-only or existing")    \
+  X(74, Io, "reading or writing failed")                                               \
+  X(75, TemporaryFailure, "preempted with a committed checkpoint, or busy: run again") \
+  X(76, Protocol, "a peer sent what is not belay's protocol")                          \
+  X(77, NoPermission, "not allowed")                                                   \
   X(79, Software, "the training program misused belay")
 
 enum class ExitStatus : int {

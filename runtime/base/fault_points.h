@@ -1,9 +1,9 @@
 // Named places where a test can make belay fail: "commit.after_manifest_sync".
 //
-// Every fault point stands in one list (fault_points.cc), so that it can be listed, counted and asked for by name. A point
-// costs one relaxed atomic load while none is armed. Armed by BELAY_FAULTS="name=action[,name=action]" in the environment
-// of a test (read once), or by ArmFault. Actions: "kill" (SIGKILL to this process), "stop" (SIGSTOP), "io" (kIo),
-// "nospace" (kNoSpace), "unavailable" (kUnavailable); "name=kill@3" fires at the third passage only.
+// Every fault point stands in one list (fault_points.cc), so that it can be listed, counted and asked for by name. A
+// point costs one relaxed atomic load while none is armed. Armed by BELAY_FAULTS="name=action[,name=action]" in the
+// environment of a test (read once), or by ArmFault. Actions: "kill" (SIGKILL to this process), "stop" (SIGSTOP), "io"
+// (kIo), "nospace" (kNoSpace), "unavailable" (kUnavailable); "name=kill@3" fires at the third passage only.
 #pragma once
 
 #include <cstdint>

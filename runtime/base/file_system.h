@@ -1,10 +1,11 @@
 // Seam: files. Everything belay keeps goes through here, so that a test can lose, tear or refuse any of it.
 //
-// Blocking; call it on a thread that may block. Objects are for one thread at a time unless a method says otherwise; the
-// FileSystem itself is thread-safe. Paths are absolute.
+// Blocking; call it on a thread that may block. Objects are for one thread at a time unless a method says otherwise;
+// the FileSystem itself is thread-safe. Paths are absolute.
 //
-// What is durable when: bytes after File::Sync() returned well, a file's name after SyncDirectory() of its folder returned
-// well, never earlier. After a failed Sync() the file's content is unknown for good: write it again under a new name.
+// What is durable when: bytes after File::Sync() returned well, a file's name after SyncDirectory() of its folder
+// returned well, never earlier. After a failed Sync() the file's content is unknown for good: write it again under a
+// new name.
 //
 // Errors: kNotFound, kAlreadyExists, kNoSpace, kReadOnly, kPermissionDenied, kIo, with the path in the message.
 #pragma once
@@ -28,17 +29,17 @@ class File {
  public:
   virtual ~File() = default;  // closes; a caller that wrote must have called Sync() and Close() first to know
 
-  // Writes all of `bytes` at `offset`. For a file opened with `bulk`, offset, size and address should be multiples of 4 KiB
-  // (all but the last piece); other pieces work but go slowly. The blocks of one call are in flight together, so give
-  // pieces of 64 MiB and more. A file opened with kAppend writes at its end, whatever `offset` says.
+  // Writes all of `bytes` at `offset`. For a file opened with `bulk`, offset, size and address should be multiples of 4
+  // KiB (all but the last piece); other pieces work but go slowly. The blocks of one call are in flight together, so
+  // give pieces of 64 MiB and more. A file opened with kAppend writes at its end, whatever `offset` says.
   virtual Status WriteAt(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // Reads until `bytes` is full or the file ends; returns the number of bytes read.
   virtual Result<std::size_t> ReadAt(std::uint64_t offset, std::span<std::byte> bytes) = 0;
   virtual Result<std::uint64_t> Size() = 0;
   virtual Status Truncate(std::uint64_t size) = 0;
-  // Makes the file at least `size` long (the new part reads as zeros) and reserves its blocks, so that later writes below
-  // `size` cannot meet a full disk. Where the file system cannot reserve, only the length changes. Bulk writes into a
-  // preallocated range run side by side, where appending ones would wait for each other.
+  // Makes the file at least `size` long (the new part reads as zeros) and reserves its blocks, so that later writes
+  // below `size` cannot meet a full disk. Where the file system cannot reserve, only the length changes. Bulk writes
+  // into a preallocated range run side by side, where appending ones would wait for each other.
   virtual Status Preallocate(std::uint64_t size) = 0;
   virtual Status Sync() = 0;
   virtual Status Close() = 0;
@@ -73,8 +74,8 @@ class FileSystem {
   virtual Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
   virtual Status Link(const std::string& existing, const std::string& added) = 0;
-  virtual Status Remove(const std::string& path) = 0;            // a file
-  virtual Status RemoveDirectory(const std::string& path) = 0;   // an empty one
+  virtual Status Remove(const std::string& path) = 0;           // a file
+  virtual Status RemoveDirectory(const std::string& path) = 0;  // an empty one
   virtual Status MakeDirectory(const std::string& path, std::uint32_t permissions) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;  // names, sorted, without . and ..

@@ -24,10 +24,10 @@ class StrongId {
   Int value_ = 0;
 };
 
-using Rank = StrongId<struct RankTag, std::int32_t>;            // index in the world; may change between generations
-using LocalRank = StrongId<struct LocalRankTag, std::int32_t>;  // index on the node
-using NodeRank = StrongId<struct NodeRankTag, std::int32_t>;    // index of the node
-using Step = StrongId<struct StepTag, std::int64_t>;            // finished optimizer updates
+using Rank = StrongId<struct RankTag, std::int32_t>;               // index in the world; may change between generations
+using LocalRank = StrongId<struct LocalRankTag, std::int32_t>;     // index on the node
+using NodeRank = StrongId<struct NodeRankTag, std::int32_t>;       // index of the node
+using Step = StrongId<struct StepTag, std::int64_t>;               // finished optimizer updates
 using Generation = StrongId<struct GenerationTag, std::uint64_t>;  // raised by every run of a job; 0 means none
 
 }  // namespace belay::base

@@ -28,10 +28,14 @@ struct LogField {
  private:
   template <typename T>
   static std::variant<std::int64_t, double, bool, std::string> ToValue(const T& v) {
-    if constexpr (std::is_same_v<T, bool>) return v;
-    else if constexpr (std::is_integral_v<T>) return static_cast<std::int64_t>(v);
-    else if constexpr (std::is_floating_point_v<T>) return static_cast<double>(v);
-    else return Str(v);
+    if constexpr (std::is_same_v<T, bool>)
+      return v;
+    else if constexpr (std::is_integral_v<T>)
+      return static_cast<std::int64_t>(v);
+    else if constexpr (std::is_floating_point_v<T>)
+      return static_cast<double>(v);
+    else
+      return Str(v);
   }
 };
 
@@ -42,8 +46,8 @@ inline void LogWarning(std::string_view e, std::initializer_list<LogField> f = {
 inline void LogError(std::string_view e, std::initializer_list<LogField> f = {}) { Log(LogLevel::kError, e, f); }
 
 struct LogOptions {
-  std::string program;      // the name in each line
-  std::string path;         // empty: stderr
+  std::string program;  // the name in each line
+  std::string path;     // empty: stderr
   bool json = false;
   LogLevel level = LogLevel::kInfo;
 };

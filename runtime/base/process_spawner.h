@@ -20,13 +20,13 @@
 namespace belay::base {
 
 struct SpawnRequest {
-  std::vector<std::string> argv;             // argv[0] is looked up in PATH if it has no slash
+  std::vector<std::string> argv;                   // argv[0] is looked up in PATH if it has no slash
   std::map<std::string, std::string> environment;  // the child's whole environment
-  std::string working_directory;             // empty: the caller's
-  UniqueFd input, output, error;             // not valid: /dev/null, the caller's stdout, the caller's stderr
-  std::vector<int> inherited;                // descriptors that stay open in the child under the same number
-  bool dies_with_parent = true;              // SIGKILL when the spawning thread ends (prctl(2), PR_SET_PDEATHSIG)
-  bool new_session = false;                  // setsid: detached from the terminal, for daemons
+  std::string working_directory;                   // empty: the caller's
+  UniqueFd input, output, error;                   // not valid: /dev/null, the caller's stdout, the caller's stderr
+  std::vector<int> inherited;                      // descriptors that stay open in the child under the same number
+  bool dies_with_parent = true;                    // SIGKILL when the spawning thread ends (prctl(2), PR_SET_PDEATHSIG)
+  bool new_session = false;                        // setsid: detached from the terminal, for daemons
 };
 
 struct ExitEvent {
@@ -48,13 +48,14 @@ class ProcessSpawner {
 
 // The machine's processes; lives as long as the process.
 //
-// A child starts with every signal unblocked and at its default, and with no descriptor but 0, 1, 2 and the inherited ones.
+// A child starts with every signal unblocked and at its default, and with no descriptor but 0, 1, 2 and the inherited
+// ones.
 ProcessSpawner& PosixProcessSpawner();
 
 // Grandchildren whose parent ends become children of this process instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
 Status AdoptOrphans();
-// Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. At the end of a supervisor's
-// life only: it takes exits away from Wait.
+// Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. At the end of a
+// supervisor's life only: it takes exits away from Wait.
 std::size_t KillAllChildren();
 
 }  // namespace belay::base

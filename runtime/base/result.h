@@ -64,19 +64,19 @@ void IgnoreError(const Result<T>& /*result*/, std::string_view /*reason*/) {}
 #define BELAY_CONCAT(a, b) BELAY_CONCAT_INNER(a, b)
 
 // Returns the error of `expression` (a Result or Status) from the current function.
-#define BELAY_TRY(expression)                                                              \
-  do {                                                                                     \
-    if (auto belay_try = (expression); !belay_try.has_value()) {                           \
-      return ::tl::unexpected<::belay::base::Error>(std::move(belay_try).error());         \
-    }                                                                                      \
+#define BELAY_TRY(expression)                                                      \
+  do {                                                                             \
+    if (auto belay_try = (expression); !belay_try.has_value()) {                   \
+      return ::tl::unexpected<::belay::base::Error>(std::move(belay_try).error()); \
+    }                                                                              \
   } while (false)
 
 // BELAY_ASSIGN(auto file, Open(path)): the value, or return the error.
 #define BELAY_ASSIGN(declaration, expression) \
   BELAY_ASSIGN_INNER(BELAY_CONCAT(belay_result_, __LINE__), declaration, expression)
-#define BELAY_ASSIGN_INNER(result, declaration, expression)                       \
-  auto result = (expression);                                                     \
-  if (!result.has_value()) {                                                      \
-    return ::tl::unexpected<::belay::base::Error>(std::move(result).error());     \
-  }                                                                               \
+#define BELAY_ASSIGN_INNER(result, declaration, expression)                   \
+  auto result = (expression);                                                 \
+  if (!result.has_value()) {                                                  \
+    return ::tl::unexpected<::belay::base::Error>(std::move(result).error()); \
+  }                                                                           \
   declaration = std::move(result).value()

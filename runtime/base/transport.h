@@ -1,7 +1,8 @@
 // Seam: messages between processes. A connection carries whole messages with, on Unix sockets, open file descriptors.
 //
 // Framing and its limits are in checkpoint/protocol/PROTOCOL.md; this layer knows sizes, not meanings.
-// Errors: kUnavailable (cannot connect, peer gone), kTimeout, kProtocol (not a frame), kLimitExceeded (frame too large).
+// Errors: kUnavailable (cannot connect, peer gone), kTimeout, kProtocol (not a frame), kLimitExceeded (frame too
+// large).
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct Peer {
 class Connection {
  public:
   virtual ~Connection() = default;
-  // Sends one message whole or fails; any thread, one at a time inside. Does not wait for a peer that has stopped reading
-  // longer than the connection's send timeout (5 s): then kTimeout, and the connection is finished.
+  // Sends one message whole or fails; any thread, one at a time inside. Does not wait for a peer that has stopped
+  // reading longer than the connection's send timeout (5 s): then kTimeout, and the connection is finished.
   virtual Status Send(const Message& message) = 0;
   // The next message; no value if the peer closed in good order between messages. One thread at a time.
   // A missing deadline waits for ever. kTimeout leaves the connection usable only if nothing had arrived yet.

@@ -2,9 +2,9 @@
 //
 //   bench_engine --socket S --job NAME --bytes N --rounds K [--tensors T]
 //
-// Prints one JSON object a round, all in seconds: memcpy of the state into touched memory (the limit, taken right before),
-// copy (tensors to staging, digests included), committed (from Begin to the commit), restore_memory, restore_disk, digest
-// (XXH3-128 of the state alone). scripts/bench adds fio's figures and makes the ratios.
+// Prints one JSON object a round, all in seconds: memcpy of the state into touched memory (the limit, taken right
+// before), copy (tensors to staging, digests included), committed (from Begin to the commit), restore_memory,
+// restore_disk, digest (XXH3-128 of the state alone). scripts/bench adds fio's figures and makes the ratios.
 #include <cstdint>
 #include <cstring>
 #include <iostream>
@@ -115,7 +115,8 @@ int main(int argc, char** argv) {
   options.attach.retention.keep_last = 1;
   options.identity = {job.project, job.job, base::Step(0), grant.generation, base::Rank(0), 1};
   auto snapshotter = Must(Snapshotter::Create(base::UnixTransport(), base::SystemClock(), MakeMemoryCopier(), options,
-                                              LayoutFingerprint(layout), plans, sources), "attach");
+                                              LayoutFingerprint(layout), plans, sources),
+                          "attach");
 
   for (int round = 0; round < arguments.rounds; ++round) {
     const base::Step step(round + 1);

@@ -1,9 +1,10 @@
-// What a save costs training: a loop of real forward and backward passes over a model of a given size, with and without saves.
+// What a save costs training: a loop of real forward and backward passes over a model of a given size, with and without
+// saves.
 //
 //   belay run -n N -- bench_stall --megabytes M --steps S --every K --out FILE
 //
-// Rank 0 writes one JSON object: seconds a step without saves, memcpy of this rank's state (the limit), and for each save the
-// time that step_done and the wait before the update blocked (stall), and how long the K steps after it took.
+// Rank 0 writes one JSON object: seconds a step without saves, memcpy of this rank's state (the limit), and for each
+// save the time that step_done and the wait before the update blocked (stall), and how long the K steps after it took.
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -39,7 +40,8 @@ struct Tower : torch::nn::Module {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::map<std::string, std::string> flags{{"--megabytes", "64"}, {"--steps", "60"}, {"--every", "10"}, {"--out", ""}, {"--batch", "64"}};
+  std::map<std::string, std::string> flags{
+      {"--megabytes", "64"}, {"--steps", "60"}, {"--every", "10"}, {"--out", ""}, {"--batch", "64"}};
   for (int i = 1; i + 1 < argc; i += 2) flags[argv[i]] = argv[i + 1];
   const std::int64_t steps = std::stoll(flags["--steps"]), every = std::stoll(flags["--every"]);
 

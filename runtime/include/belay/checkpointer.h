@@ -7,13 +7,13 @@
 //     if (checkpointer.step_done(step) == belay::Next::kStop) break;
 //   }
 //
-// A save copies parameters and optimizer state to belayd's memory beside the next forward and backward pass; the end of the
-// next backward waits for the copy (a hook on the parameters does it), so the update cannot overtake it. What changes earlier
-// (buffers, random number generators, sampler, records) is captured inside step_done. Should some code change a tensor
-// while it is being copied all the same, the snapshot is given up with an error, never committed.
+// A save copies parameters and optimizer state to belayd's memory beside the next forward and backward pass; the end of
+// the next backward waits for the copy (a hook on the parameters does it), so the update cannot overtake it. What
+// changes earlier (buffers, random number generators, sampler, records) is captured inside step_done. Should some code
+// change a tensor while it is being copied all the same, the snapshot is given up with an error, never committed.
 //
-// A save that fails is reported and training goes on; only resume() throws (belay::Error: nothing fits, all are damaged).
-// All methods on the training thread. All ranks call resume and step_done alike.
+// A save that fails is reported and training goes on; only resume() throws (belay::Error: nothing fits, all are
+// damaged). All methods on the training thread. All ranks call resume and step_done alike.
 #pragma once
 
 #include <cstdint>
@@ -33,13 +33,13 @@ class PermutationSampler;
 enum class Next { kContinue, kStop };
 
 struct CheckpointOptions {
-  std::int64_t every = 100;      // steps between saves; 0: only when stopped and at the end
+  std::int64_t every = 100;  // steps between saves; 0: only when stopped and at the end
   std::uint32_t keep_last = 3;
   std::uint32_t keep_every = 0;  // also keep each step divisible by this
   std::uint32_t keep_best = 0;   // also keep the so many best by `best_metric`
   std::string best_metric = "loss";
   bool larger_is_better = false;
-  bool save_at_end = true;       // finish() saves the last step
+  bool save_at_end = true;  // finish() saves the last step
 };
 
 class Checkpointer {
@@ -61,8 +61,9 @@ class Checkpointer {
   Checkpointer& add(const std::string& name, std::function<std::string()> save,
                     std::function<void(const std::string&)> load);
 
-  // Loads the newest checkpoint that is whole, trying older ones after a damaged one; the first step to run, 0 at a fresh
-  // start. Also restores random number generators (per rank; derived anew from seed, step and rank if the world size changed).
+  // Loads the newest checkpoint that is whole, trying older ones after a damaged one; the first step to run, 0 at a
+  // fresh start. Also restores random number generators (per rank; derived anew from seed, step and rank if the world
+  // size changed).
   std::int64_t resume();
 
   // After the update of `step` (0-based). kStop: asked to stop, and the state after this step is committed.
@@ -71,7 +72,8 @@ class Checkpointer {
 
   // Waits until the copy under way is done. Call it before changing state outside an autograd backward pass.
   void before_update();
-  // Saves the state after the last finished step and waits for the commit; false, with the reason on stderr, if it failed.
+  // Saves the state after the last finished step and waits for the commit; false, with the reason on stderr, if it
+  // failed.
   bool save_now(const std::string& reason = "request");
 
  private:

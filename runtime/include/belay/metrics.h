@@ -1,4 +1,5 @@
-// Per-step metrics: to JSON lines and TensorBoard event files in the run directory, and to the launcher's progress display.
+// Per-step metrics: to JSON lines and TensorBoard event files in the run directory, and to the launcher's progress
+// display.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,9 @@ class Session;
 
 struct StepMetrics {
   double loss = 0;
-  std::int64_t samples = 0;    // in this step, this rank
-  std::int64_t tokens = 0;     // in this step, this rank; 0: not text
-  double data_wait_seconds = 0;  // spent waiting for input
+  std::int64_t samples = 0;             // in this step, this rank
+  std::int64_t tokens = 0;              // in this step, this rank; 0: not text
+  double data_wait_seconds = 0;         // spent waiting for input
   std::map<std::string, double> extra;  // "learning_rate", "gradient_norm", ...
 };
 
