@@ -94,7 +94,13 @@ class Shim {
   void On(const LauncherGone&) {
     KillProgram();
     base::KillAllChildren();
-    // Nobody else is left to clear the run's scratch folders; every shim tries.
+    // Nobody else may be left to clear the attempt's scratch folders; every shim tries. The folder with the control
+    // socket goes only if the launcher is really dead: it also ends connections when it gives up an attempt.
+    const std::string& socket = setup_.environment.at(kLauncherSocketVariable);
+    if (!setup_.transport.Connect(socket, std::chrono::seconds(1))) {
+      base::IgnoreError(base::RemoveTree(setup_.files, socket.substr(0, socket.rfind('/'))),
+                        "another shim may be at it too");
+    }
     if (const auto folders = setup_.environment.find(kScratchVariable); folders != setup_.environment.end()) {
       std::string_view rest = folders->second;
       while (!rest.empty()) {

@@ -28,11 +28,10 @@ std::string Hex(std::uint64_t value) {
 }  // namespace
 
 Attempt::Attempt(Setup setup) : setup_(std::move(setup)), folder_{setup_.run_directory} {
-  const std::string name = Hex(base::RandomSeed());
   names_.socket = setup_.control_socket;
-  names_.mark = name;
-  names_.scratch_directory = Str(setup_.runtime_folder, "/a-", name.substr(0, 8));
-  names_.memory_directory = Str("/dev/shm/belay-", base::UserId(), "-", name.substr(0, 8));
+  names_.mark = Hex(base::RandomSeed());
+  names_.scratch_directory = Str(setup_.run_folder, "/a", setup_.number);
+  names_.memory_directory = Str(MemoryFolder(setup_.run_folder), "-a", setup_.number);
 }
 
 Attempt::~Attempt() = default;

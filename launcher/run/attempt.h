@@ -25,7 +25,8 @@ class Attempt {
     base::ProcessSpawner& spawner;
     const RunOptions& options;
     std::string control_socket;
-    std::string runtime_folder;  // private, short
+    std::string run_folder;    // private, short
+    std::uint64_t number = 1;  // of the attempt in the run
     std::string run_directory;
   };
   explicit Attempt(Setup setup);

@@ -1,5 +1,7 @@
 #include "launcher/run/daemon_link.h"
 
+#include <condition_variable>
+
 namespace belay::launcher {
 
 DaemonLink::DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job)
@@ -41,6 +43,7 @@ base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base:
 
 void DaemonLink::Watch(std::function<void()> gone) {
   const std::shared_ptr<checkpoint::Client> daemon = client();
+  const std::scoped_lock lock(watch_mutex_);
   watcher_ = std::jthread([daemon, gone = std::move(gone)](const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       if (!daemon->WaitBroken(std::chrono::milliseconds(200))) continue;
@@ -50,19 +53,32 @@ void DaemonLink::Watch(std::function<void()> gone) {
   });
 }
 
-std::optional<std::int64_t> DaemonLink::NewestStep() {
-  const std::shared_ptr<checkpoint::Client> daemon = client();
-  if (daemon == nullptr || daemon->Broken()) return std::nullopt;
-  const auto points = daemon->RestorePoints(job_);
-  if (!points || points->empty()) return std::nullopt;
-  return points->front().step.value();
-}
-
-void DaemonLink::End(base::Generation generation, const std::string& outcome) {
-  const std::shared_ptr<checkpoint::Client> daemon = client();
-  if (daemon == nullptr || daemon->Broken()) return;
-  base::IgnoreError(daemon->EndRun(job_, generation, outcome),
-                    "the run is over; belayd sees the connection end anyway");
+std::optional<std::int64_t> DaemonLink::End(const std::shared_ptr<DaemonLink>& daemon, base::Generation generation,
+                                            const std::string& outcome, base::Duration patience) {
+  struct Answer {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool ready = false;
+    std::optional<std::int64_t> newest_step;
+  };
+  const auto answer = std::make_shared<Answer>();
+  std::thread([daemon, generation, outcome, answer] {
+    std::optional<std::int64_t> newest;
+    if (const auto client = daemon->client(); client != nullptr && !client->Broken()) {
+      const auto points = client->RestorePoints(daemon->job_);
+      if (points && !points->empty()) newest = points->front().step.value();
+      if (generation.value() != 0) {
+        base::IgnoreError(client->EndRun(daemon->job_, generation, outcome), "belayd sees the connection end anyway");
+      }
+    }
+    const std::scoped_lock lock(answer->mutex);
+    answer->newest_step = newest;
+    answer->ready = true;
+    answer->changed.notify_all();
+  }).detach();
+  std::unique_lock lock(answer->mutex);
+  answer->changed.wait_for(lock, patience, [&] { return answer->ready; });
+  return answer->newest_step;
 }
 
 }  // namespace belay::launcher

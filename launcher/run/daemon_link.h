@@ -34,9 +34,10 @@ class DaemonLink {
   base::Status Reconnect();
   // Calls `gone` (on a thread of its own) once the present connection breaks.
   void Watch(std::function<void()> gone);
-  // The newest committed step, if belayd answers.
-  std::optional<std::int64_t> NewestStep();
-  void End(base::Generation generation, const std::string& outcome);
+  // Ends the run and answers its newest committed step, if belayd answers in time. `daemon` lives on in a thread of its
+  // own where belayd hangs, so that a run can always be ended.
+  static std::optional<std::int64_t> End(const std::shared_ptr<DaemonLink>& daemon, base::Generation generation,
+                                         const std::string& outcome, base::Duration patience);
 
  private:
   std::shared_ptr<checkpoint::Client> client();
@@ -47,7 +48,8 @@ class DaemonLink {
   std::shared_ptr<checkpoint::Client> client_;  // guarded by mutex_
   std::string socket_, data_dir_;               // guarded by mutex_
   bool started_ = false;                        // guarded by mutex_
-  std::jthread watcher_;
+  std::mutex watch_mutex_;
+  std::jthread watcher_;  // guarded by watch_mutex_
 };
 
 }  // namespace belay::launcher

@@ -53,7 +53,15 @@ ConsoleOptions MakeConsoleOptions(const RunOptions& options) {
 
 struct LoopEvent {
   std::uint64_t attempt = 0;  // 0: of the run as a whole
-  Event event;
+  Event event = event::Tick{};
+  std::string say = "";  // for the user, from a thread that may outlive the loop
+  bool daemon_back = false;
+};
+
+// What BeginRun granted, on its way from the thread that asked. Shared with that thread, which may outlive the loop.
+struct GrantBox {
+  std::mutex mutex;
+  std::optional<DaemonLink::Grant> grant;  // guarded by mutex
 };
 
 class RunLoop {
@@ -106,19 +114,18 @@ class RunLoop {
   std::shared_ptr<DaemonLink> daemon_;
   std::shared_ptr<EventQueue<LoopEvent>> events_;
   SupervisorState state_;
-  std::string runtime_folder_, control_socket_;
+  std::string run_folder_, control_socket_;
   std::uint64_t attempt_number_ = 0;
   std::unique_ptr<Attempt> attempt_;
   DaemonLink::Grant grant_;
-  std::mutex grant_mutex_;
-  std::optional<DaemonLink::Grant> new_grant_;  // from the asking thread; guarded by grant_mutex_
+  std::shared_ptr<GrantBox> new_grant_ = std::make_shared<GrantBox>();
   std::uint16_t master_port_ = 0;
   base::WallTime started_{}, attempt_started_{};
   base::SteadyTime started_steady_{}, last_plain_progress_{};
   std::optional<std::int64_t> newest_step_;
   StepRate rate_;
   bool launcher_file_written_ = false;
-  bool daemon_trouble_said_ = false;
+  bool reconnecting_ = false;
   std::mutex status_mutex_;
   wire::JobStatus status_;  // guarded by status_mutex_
   std::unique_ptr<ControlServer> server_;
@@ -136,8 +143,11 @@ base::Result<int> RunLoop::Run() {
                   record->host, "); stop it first: belay stop ", options_.job);
     }
   }
-  BELAY_ASSIGN(runtime_folder_, PrivateRuntimeFolder(files_));
-  control_socket_ = Str(runtime_folder_, "/run-", base::ProcessId(), ".sock");
+  BELAY_ASSIGN(const std::string runtime_folder, PrivateRuntimeFolder(files_));
+  SweepRunFolders(files_, base::UnixTransport(), runtime_folder, base::SystemClock().WallNow());
+  run_folder_ = NewRunFolder(runtime_folder);
+  BELAY_TRY(files_.MakeDirectory(run_folder_, 0700));
+  control_socket_ = ControlSocket(run_folder_);
   BELAY_ASSIGN(server_, ControlServer::Listen(base::UnixTransport(), control_socket_, base::UserId(), console_,
                                               {.post =
                                                    [this](std::uint64_t attempt, Event event) {
@@ -165,10 +175,13 @@ base::Result<int> RunLoop::Run() {
   signals_.Interrupt();
   signal_thread_.join();
   server_.reset();
+  RemoveRunFolder(files_, run_folder_);
   console_.SetLiveLine("");
   SayEnd();
   console_.Flush();
-  // A stop between attempts leaves before belayd has answered; the thread owns what it uses and ends with the process.
+  // A stop between attempts leaves before belayd has answered; these threads own what they use and end with the
+  // process.
+  reconnect_thread_.request_stop();
   if (begin_thread_.joinable()) begin_thread_.detach();
   if (reconnect_thread_.joinable()) reconnect_thread_.detach();
   return state_.verdict.exit_status;
@@ -176,9 +189,14 @@ base::Result<int> RunLoop::Run() {
 
 void RunLoop::Feed(const LoopEvent& event) {
   if (event.attempt != 0 && event.attempt != attempt_number_) return;  // an echo of an earlier attempt
+  if (!event.say.empty()) console_.Raw(event.say);
+  if (event.daemon_back) {
+    reconnecting_ = false;
+    WatchDaemon();
+  }
   if (std::holds_alternative<event::Granted>(event.event)) {
-    const std::scoped_lock lock(grant_mutex_);
-    if (new_grant_) grant_ = *std::exchange(new_grant_, std::nullopt);
+    const std::scoped_lock lock(new_grant_->mutex);
+    if (new_grant_->grant) grant_ = *new_grant_->grant;
   }
   if (const auto* registered = std::get_if<event::Registered>(&event.event);
       registered != nullptr && attempt_ != nullptr) {
@@ -199,17 +217,14 @@ void RunLoop::Apply(StepResult result) {
 void RunLoop::Do(const action::AskGeneration& a) {
   if (begin_thread_.joinable()) begin_thread_.join();
   rate_.Reset();
-  begin_thread_ =
-      std::jthread([this, daemon = daemon_, events = events_, world_size = options_.ranks, continues = a.continues] {
+  begin_thread_ = std::jthread(
+      [box = new_grant_, daemon = daemon_, events = events_, world_size = options_.ranks, continues = a.continues] {
         auto granted = daemon->Begin(world_size, continues);
-        if (!granted) {
-          events->Push({0, event::Refused{std::move(granted).error()}});
-          return;
-        }
+        if (!granted) return events->Push({0, event::Refused{std::move(granted).error()}});
         const event::Granted answer{granted->generation, granted->newest_step};
         {
-          const std::scoped_lock lock(grant_mutex_);
-          new_grant_ = *granted;
+          const std::scoped_lock lock(box->mutex);
+          box->grant = std::move(*granted);
         }
         events->Push({0, answer});
       });
@@ -217,6 +232,7 @@ void RunLoop::Do(const action::AskGeneration& a) {
 
 void RunLoop::Do(const action::SpawnMpirun&) {
   base::IgnoreError(base::FaultPoint("run.after_begin_run"), "only kills make sense here");
+  reconnecting_ = false;
   WatchDaemon();
   if (grant_.started_daemon && state_.restarts == 0)
     console_.Say(Str("started a private belayd for ", grant_.data_dir));
@@ -244,7 +260,8 @@ base::Status RunLoop::StartAttempt() {
                                                       .spawner = base::PosixProcessSpawner(),
                                                       .options = options_,
                                                       .control_socket = control_socket_,
-                                                      .runtime_folder = runtime_folder_,
+                                                      .run_folder = run_folder_,
+                                                      .number = attempt_number_,
                                                       .run_directory = folder_.AttemptPath(state_.generation)});
   BELAY_ASSIGN(master_port_, base::FreeTcpPort());
   BELAY_TRY(base::MakeDirectories(files_, attempt_->folder().path, 0700));
@@ -316,15 +333,21 @@ void RunLoop::WatchDaemon() {
 
 void RunLoop::Do(const action::RestartDaemon&) {
   if (state_.job == JobState::kRenewing) return;  // Begin finds or starts one by itself
+  if (reconnecting_) return;
+  reconnecting_ = true;
   console_.Say("belayd has gone; starting it again. Training goes on, and committed checkpoints are safe");
   if (reconnect_thread_.joinable()) reconnect_thread_.join();
-  reconnect_thread_ = std::jthread([this, daemon = daemon_, events = events_] {
-    if (const base::Status again = daemon->Reconnect(); !again) {
-      console_.Raw(Str("belay: no belayd: ", again.error().Text(), "; training goes on without new checkpoints\n"));
-      return;
+  reconnect_thread_ = std::jthread([daemon = daemon_, events = events_](const std::stop_token& stop) {
+    for (int wait_seconds = 1;; wait_seconds *= 2) {
+      const base::Status again = daemon->Reconnect();
+      if (again) return events->Push({.say = "belay: belayd is back\n", .daemon_back = true});
+      if (stop.stop_requested()) return;
+      if (wait_seconds > 64) {
+        return events->Push(
+            {.say = Str("belay: no belayd: ", again.error().Text(), "; training goes on without new checkpoints\n")});
+      }
+      base::SystemClock().SleepFor(std::chrono::seconds(wait_seconds));
     }
-    console_.Say("belayd is back");
-    daemon->Watch([events] { events->Push({0, event::DaemonGone{}}); });
   });
 }
 
@@ -333,7 +356,7 @@ void RunLoop::Do(const action::Report& a) {
   const bool quote =
       a.report.failure_class == FailureClass::kLaunch || a.report.failure_class == FailureClass::kMpirunLost;
   if (quote && attempt_ != nullptr) {
-    for (const std::string& line : attempt_->MpirunWords()) text += Str("       | ", line, "\n");
+    for (const std::string& line : attempt_->MpirunWords()) text += Str("         | ", line, "\n");
   }
   console_.Raw(std::move(text));
 }
@@ -343,10 +366,10 @@ void RunLoop::Do(const action::EndAttempt& a) {
 }
 
 void RunLoop::Do(const action::Finish& a) {
-  newest_step_ = daemon_->NewestStep();
-  daemon_->End(state_.generation, a.verdict.outcome == Outcome::kDone        ? "done"
-                                  : a.verdict.outcome == Outcome::kPreempted ? "preempted"
-                                                                             : "failed");
+  const char* const outcome = a.verdict.outcome == Outcome::kDone        ? "done"
+                              : a.verdict.outcome == Outcome::kPreempted ? "preempted"
+                                                                         : "failed";
+  newest_step_ = DaemonLink::End(daemon_, state_.generation, outcome, std::chrono::seconds(5));
   if (attempt_ != nullptr) WriteVerdict(false);
   if (launcher_file_written_) {
     base::IgnoreError(files_.Remove(folder_.LauncherFile()), "a stale file is found out by its socket");

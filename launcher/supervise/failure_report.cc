@@ -195,7 +195,7 @@ std::string RenderFailureReport(const FailureReport& report, std::string_view ne
   if (!report.hint.empty()) text += Str("  why    ", report.hint, "\n");
   if (!report.first.log_path.empty()) text += Str("  log    ", report.first.log_path, "\n");
   if (report.first.exit) {
-    for (const std::string& line : report.first.exit->last_lines) text += Str("       | ", line, "\n");
+    for (const std::string& line : report.first.exit->last_lines) text += Str("         | ", line, "\n");
   }
   std::size_t shown = 0, killed = 0, finished = 0;
   for (const RankRecord& rank : report.others) {
@@ -214,7 +214,9 @@ std::string RenderFailureReport(const FailureReport& report, std::string_view ne
   }
   if (shown > kOthersShown) text += Str("         and ", shown - kOthersShown, " more ranks failed\n");
   if (finished > 0) text += Str("         ", finished, finished == 1 ? " rank" : " ranks", " had already ended well\n");
-  if (killed > 0) text += Str("         belay kills the other ", killed, killed == 1 ? " rank\n" : " ranks\n");
+  if (killed > 0)
+    text += killed == 1 ? std::string("         belay kills the remaining rank\n")
+                        : Str("         belay kills the remaining ", killed, " ranks\n");
   text += Str("  next   ", next, "\n");
   return text;
 }

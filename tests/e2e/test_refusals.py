@@ -184,9 +184,11 @@ def test_a_bad_command_line(box, words):
     box.assert_nothing_left()
 
 
-def test_help_is_a_result(box):
-    for words in (["--help"], ["run", "--help"], ["ckpt", "--help"], ["daemon", "--help"]):
-        assert "Usage" in box.run(*words, seconds=20).expect(0).out or "usage" in box.run(*words, seconds=20).out
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["ckpt", "--help"], ["daemon", "--help"]], ids=" ".join)
+def test_help_is_a_result(box, words):
+    shown = box.run(*words, seconds=20).expect(0)
+    assert "belay " + " ".join(words[:-1]) in shown.out, shown.text()
+    assert not shown.err, shown.text()
 
 
 def test_a_program_that_is_not_there(box):
