@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "launcher/supervise/restart_policy.h"
+#include "launcher/supervise/stop_verdict.h"
 #include "runtime/base/check.h"
 #include "runtime/base/exit_status.h"
 #include "runtime/base/str.h"
@@ -19,17 +20,6 @@ using base::Str;
 constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
 constexpr int kGraceExpired = static_cast<int>(ExitStatus::kGraceExpired);
 constexpr int kInterruptedStatus = 128 + SIGINT;
-
-// Left because it was asked to, with its last step committed; `outcome` counts where the program ignored finish()'s
-// answer.
-bool LeftSaved(const RankRecord& rank) {
-  return rank.exit && (rank.exit->status == kPreempted ||
-                       (rank.exit->status == 0 && rank.progress.attached && rank.progress.outcome == 2));
-}
-bool LeftUnsaved(const RankRecord& rank) {
-  return rank.exit && rank.progress.attached &&
-         (rank.exit->status == kGraceExpired || (rank.exit->status == 0 && rank.progress.outcome == 3));
-}
 
 // One Step: the state being changed, and what comes out.
 class Machine {
@@ -74,16 +64,16 @@ class Machine {
   void Fail(const std::string& why);   // to kSettling
   void FailRun(FailureReport report);  // no rank to blame: straight to kKilling
   void ShimLostAtStart();
-  void Settled();                 // kSettling -> kKilling, with the report
-  void Stop(std::string source);  // kRunning -> kStopping
-  void Kill(std::string why);     // any -> kKilling
-  void Release(std::string why);  // all ended -> kReleasing
-  void Clean(std::string why);    // -> kCleaning
-  void Finish();                  // -> kDone
-  void DecideStopped();           // the verdict of a run whose ranks all left after a stop
-  void SetVerdict(Outcome outcome, int status, std::string reason) {
-    if (s_.verdict.outcome == Outcome::kNone) s_.verdict = {outcome, status, std::move(reason)};
+  void Settled();                     // kSettling -> kKilling, with the report
+  void Stop(std::string source);      // kRunning -> kStopping
+  void Kill(std::string why);         // any -> kKilling
+  void Release(std::string why);      // all ended -> kReleasing
+  void Clean(std::string why);        // -> kCleaning
+  void Finish();                      // -> kDone
+  void SetVerdict(Verdict verdict) {  // the first one counts
+    if (s_.verdict.outcome == Outcome::kNone) s_.verdict = std::move(verdict);
   }
+  void SetVerdict(Outcome outcome, int status, std::string reason) { SetVerdict({outcome, status, std::move(reason)}); }
   void AnnounceFailure(const RestartDecision& decision);
 
   SupervisorState s_;
@@ -207,7 +197,7 @@ void Machine::RankGone(RankRecord& rank) {
   }
   if (AllGone()) {
     if (s_.job == JobState::kStopping) {
-      DecideStopped();
+      SetVerdict(VerdictOfStop(s_));
       return Release("every rank left after the stop");
     }
     SetVerdict(Outcome::kDone, 0, "every rank finished");
@@ -218,26 +208,6 @@ void Machine::RankGone(RankRecord& rank) {
     SetVerdict(Outcome::kPreempted, kPreempted, "stopped while it was starting: no step was lost");
     Kill("a rank ended before it had a session");
   }
-}
-
-void Machine::DecideStopped() {
-  if (std::ranges::any_of(s_.ranks, LeftUnsaved)) {
-    return SetVerdict(Outcome::kStoppedUnsaved, kGraceExpired,
-                      "stopped, but the ranks could not save their last steps");
-  }
-  // Any: of a program without belay rank 0 alone may save. With belay ranks that had finished lose nothing either.
-  if (std::ranges::any_of(s_.ranks, LeftSaved)) {
-    return SetVerdict(Outcome::kPreempted, kPreempted,
-                      Str("stopped by ", s_.stop_source, " with everything saved: run it again"));
-  }
-  if (s_.AnyAttached()) return SetVerdict(Outcome::kDone, 0, "every rank finished before the stop took effect");
-  if (s_.resume_step) {
-    return SetVerdict(Outcome::kPreempted, kPreempted,
-                      Str("stopped while it was starting: the checkpoint of step ", *s_.resume_step, " stands"));
-  }
-  SetVerdict(
-      Outcome::kStoppedUnsaved, kGraceExpired,
-      "stopped by SIGTERM; the program never attached to belay and did not exit 75, so belay knows of no checkpoint");
 }
 
 void Machine::Fail(const std::string& why) {
@@ -332,19 +302,8 @@ void Machine::Clean(std::string why) {
 }
 
 void Machine::Finish() {
-  if (s_.verdict.outcome == Outcome::kNone) {
-    // Only a stop ends a run that has no verdict by itself: before its programs ran, or between two attempts.
-    const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
-    if (s_.failure && committed < 0) {
-      SetVerdict(Outcome::kFailed, s_.failure->status,
-                 "stopped while recovering from a failure, and nothing had been saved");
-    } else {
-      SetVerdict(Outcome::kPreempted, kPreempted,
-                 s_.failure ? Str("stopped by ", s_.stop_source, " while recovering: the checkpoint of step ",
-                                  committed, " stands")
-                            : Str("stopped by ", s_.stop_source, " before any program was started: nothing is lost"));
-    }
-  }
+  // Only a stop ends a run that has no verdict by itself: before its programs ran, or between two attempts.
+  SetVerdict(VerdictBetweenAttempts(s_));
   Do(action::Finish{s_.verdict});
   Go(JobState::kDone, s_.verdict.reason);
 }
@@ -483,40 +442,6 @@ void Machine::On(const event::Tick&) {
 
 }  // namespace
 
-std::string_view Name(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kNone:
-      return "none";
-    case Outcome::kDone:
-      return "done";
-    case Outcome::kPreempted:
-      return "preempted";
-    case Outcome::kStoppedUnsaved:
-      return "stopped_unsaved";
-    case Outcome::kFailed:
-      return "failed";
-    case Outcome::kInterrupted:
-      return "interrupted";
-  }
-  return "unknown";
-}
-
-std::int64_t SupervisorState::StepsDone() const {
-  std::int64_t most = 0;
-  for (const RankRecord& rank : ranks) most = std::max(most, rank.progress.attached ? rank.progress.StepsDone() : 0);
-  return most;
-}
-
-std::int64_t SupervisorState::CommittedStep() const {
-  std::int64_t newest = -1;
-  for (const RankRecord& rank : ranks) newest = std::max(newest, rank.progress.committed_step);
-  return newest;
-}
-
-bool SupervisorState::AnyAttached() const {
-  return std::ranges::any_of(ranks, [](const RankRecord& r) { return r.progress.attached; });
-}
-
 StepResult Begin(const SupervisorConfig& config, SteadyTime now) {
   BELAY_CHECK(config.world_size > 0, "a run has at least one rank");
   SupervisorState state;
@@ -530,13 +455,6 @@ StepResult Step(SupervisorState state, const Event& event, SteadyTime now) {
   Machine machine(std::move(state), now);
   std::visit([&](const auto& e) { machine.On(e); }, event);
   return std::move(machine).Take();
-}
-
-std::optional<SteadyTime> NextDeadline(const SupervisorState& state) {
-  std::optional<SteadyTime> next = state.deadline;
-  if (state.job == JobState::kRunning && state.time_limit_at && (!next || *state.time_limit_at < *next))
-    next = state.time_limit_at;
-  return next;
 }
 
 }  // namespace belay::launcher

@@ -3,11 +3,9 @@
 // The loop in launcher/run carries the actions out in order and feeds back what happens. Rules it can rely on:
 //   - After the last event Step answers kDone exactly once, with a kFinish action that holds the verdict.
 //   - Before kDone every attempt that spawned mpirun went through kCleaning, whose kCleanUp action kills mpirun and
-//   everything
-//     that carries the attempt's mark. So no rank outlives the run.
+//     everything that carries the attempt's mark. So no rank outlives the run.
 //   - NextDeadline says when to send a Tick; a state that waits for others always has one, except kRunning, which is
-//   the work,
-//     and kRenewing, whose wait belayd bounds.
+//     the work, and kRenewing, whose wait belayd bounds.
 // Events of an earlier attempt must not be fed in (the loop knows which attempt a connection belongs to).
 #pragma once
 
@@ -18,65 +16,13 @@
 #include <vector>
 
 #include "launcher/supervise/failure_report.h"
-#include "launcher/supervise/job_state.h"
 #include "launcher/supervise/rank_record.h"
+#include "launcher/supervise/supervisor_state.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
 
 namespace belay::launcher {
-
-struct SupervisorConfig {
-  std::int32_t world_size = 1;
-  std::int32_t restarts_max = 3;
-  base::Duration grace = std::chrono::seconds(60);
-  base::Duration launch_timeout = std::chrono::seconds(60);
-  base::Duration settle = std::chrono::milliseconds(250);
-  base::Duration kill_timeout = std::chrono::seconds(5);     // for shims to say that their programs are gone
-  base::Duration release_timeout = std::chrono::seconds(5);  // for mpirun to leave by itself
-  base::Duration clean_timeout = std::chrono::seconds(20);
-  std::optional<base::Duration> time_limit;  // --timeout: then stop as if asked to
-};
-
-// How the run ended, or will.
-enum class Outcome : std::uint8_t {
-  kNone,
-  kDone,            // every rank finished
-  kPreempted,       // stopped with everything saved (or nothing to lose): run again
-  kStoppedUnsaved,  // stopped, and belay knows of no checkpoint of the last steps
-  kFailed,
-  kInterrupted,  // killed by a second interrupt
-};
-std::string_view Name(Outcome outcome);
-
-struct Verdict {
-  Outcome outcome = Outcome::kNone;
-  int exit_status = 0;
-  std::string reason;
-};
-
-struct SupervisorState {
-  SupervisorConfig config;
-  JobState job = JobState::kRenewing;
-  base::Generation generation;              // granted last
-  std::optional<std::int64_t> resume_step;  // what this generation starts from
-  std::vector<RankRecord> ranks;            // by rank
-  std::int32_t restarts = 0;
-  bool stop_requested = false;
-  std::string stop_source;                   // "SIGTERM", "belay stop", "--timeout", "rank 2 left with status 75"
-  bool terminate_sent = false;               // programs that never attached got SIGTERM
-  std::optional<base::SteadyTime> deadline;  // of the current state
-  std::optional<base::SteadyTime> time_limit_at;
-  bool mpirun_alive = false;
-  std::optional<FailureReport> failure;
-  bool will_restart = false;
-  bool daemon_gone = false;
-  Verdict verdict;
-
-  std::int64_t StepsDone() const;      // furthest rank, this generation
-  std::int64_t CommittedStep() const;  // newest known, -1 if none
-  bool AnyAttached() const;
-};
 
 namespace event {
 struct Granted {  // belayd granted a generation
@@ -176,6 +122,5 @@ struct StepResult {
 // The beginning: asks for the first generation.
 StepResult Begin(const SupervisorConfig& config, base::SteadyTime now);
 StepResult Step(SupervisorState state, const Event& event, base::SteadyTime now);
-std::optional<base::SteadyTime> NextDeadline(const SupervisorState& state);
 
 }  // namespace belay::launcher

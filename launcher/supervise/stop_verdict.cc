@@ -1,0 +1,65 @@
+#include "launcher/supervise/stop_verdict.h"
+
+#include <algorithm>
+
+#include "runtime/base/exit_status.h"
+#include "runtime/base/str.h"
+
+namespace belay::launcher {
+namespace {
+
+using base::Str;
+
+constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
+constexpr int kGraceExpired = static_cast<int>(base::ExitStatus::kGraceExpired);
+
+// RankProgress::outcome of a Session that finish() has ended after a stop.
+constexpr std::uint32_t kOutcomeSaved = 2, kOutcomeUnsaved = 3;
+
+}  // namespace
+
+// `outcome` counts where the program ignored finish()'s answer and exited 0.
+bool LeftSaved(const RankRecord& rank) {
+  return rank.exit && (rank.exit->status == kPreempted ||
+                       (rank.exit->status == 0 && rank.progress.attached && rank.progress.outcome == kOutcomeSaved));
+}
+
+bool LeftUnsaved(const RankRecord& rank) {
+  return rank.exit && rank.progress.attached &&
+         (rank.exit->status == kGraceExpired || (rank.exit->status == 0 && rank.progress.outcome == kOutcomeUnsaved));
+}
+
+Verdict VerdictOfStop(const SupervisorState& state) {
+  if (std::ranges::any_of(state.ranks, LeftUnsaved)) {
+    return {Outcome::kStoppedUnsaved, kGraceExpired, "stopped, but the ranks could not save their last steps"};
+  }
+  // Any: of a program without belay rank 0 alone may save. With belay ranks that had finished lose nothing either.
+  if (std::ranges::any_of(state.ranks, LeftSaved)) {
+    return {Outcome::kPreempted, kPreempted,
+            Str("stopped by ", state.stop_source, "; everything is saved: run it again")};
+  }
+  if (state.AnyAttached()) return {Outcome::kDone, 0, "every rank finished before the stop took effect"};
+  if (state.resume_step) {
+    return {Outcome::kPreempted, kPreempted,
+            Str("stopped while it was starting: the checkpoint of step ", *state.resume_step, " stands")};
+  }
+  return {
+      Outcome::kStoppedUnsaved, kGraceExpired,
+      "stopped by SIGTERM; the program never attached to belay and did not exit 75, so belay knows of no checkpoint"};
+}
+
+Verdict VerdictBetweenAttempts(const SupervisorState& state) {
+  const std::int64_t committed = std::max(state.CommittedStep(), state.resume_step.value_or(-1));
+  if (!state.failure) {
+    return {Outcome::kPreempted, kPreempted,
+            Str("stopped by ", state.stop_source, " before any program was started: nothing is lost")};
+  }
+  if (committed < 0) {
+    return {Outcome::kFailed, state.failure->status,
+            "stopped while recovering from a failure, and nothing had been saved"};
+  }
+  return {Outcome::kPreempted, kPreempted,
+          Str("stopped by ", state.stop_source, " while recovering: the checkpoint of step ", committed, " stands")};
+}
+
+}  // namespace belay::launcher
