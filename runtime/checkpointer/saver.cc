@@ -273,6 +273,7 @@ void Saver::Report() {
     if (!report.failure) {
       committed_ = report.step;
       run_.Committed(report.step.value());
+      run_.commits.push_back({report.step.value(), report.copy_seconds, report.commit_seconds});
       if (rank_.value() == 0) {
         base::LogInfo(
             "committed",

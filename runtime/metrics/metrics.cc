@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "belay/session.h"
 #include "runtime/base/environment.h"
@@ -32,6 +33,7 @@ class Metrics::Impl {
       if (metrics.tokens > 0) tokens_per_second = rate * static_cast<double>(metrics.tokens);
     }
     last_ = now;
+    Commits();
     const double stall_ms = 1e3 * run_.stall_seconds;
     run_.stall_seconds = 0;
     if (auto* page = run_.page(); page != nullptr) {
@@ -49,9 +51,20 @@ class Metrics::Impl {
     files_.Scalars(step, values);
   }
 
+  // The last save is committed by finish(), after the last step.
+  ~Impl() { Commits(); }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
   runtime::MetricsFiles& files() { return files_; }
 
  private:
+  void Commits() {
+    for (const auto& commit : std::exchange(run_.commits, {})) {
+      files_.Scalars(commit.step, {{"copy_seconds", commit.copy_seconds}, {"commit_seconds", commit.commit_seconds}});
+    }
+  }
+
   detail::SessionState& run_;
   base::Clock& clock_;
   runtime::MetricsFiles files_;

@@ -91,6 +91,13 @@ class SessionState {
   void Resumed(std::int64_t step);             // -1: fresh start
   // Training time lost to saves since Metrics last looked: the Checkpointer adds, Metrics takes and sets it to 0.
   double stall_seconds = 0;
+  // Saves committed since Metrics last looked.
+  struct Commit {
+    std::int64_t step = 0;
+    double copy_seconds = 0;    // out of training memory
+    double commit_seconds = 0;  // from the end of the update until the checkpoint is durable
+  };
+  std::vector<Commit> commits;
 
   // ---- finish() calls these in the order of registration, on every rank alike: the last save and its commit. They
   // must not throw. The answer is a handle for RemoveFinishCallback.
