@@ -87,7 +87,7 @@ std::vector<ReduceOp::RedOpType> OpsFor(at::ScalarType type) {
   if (IsFloating(type)) {
     ops.push_back(ReduceOp::AVG);
   } else {
-    ops.insert(ops.end(), {ReduceOp::BAND, ReduceOp::BOR, ReduceOp::BXOR});
+    for (const auto op : {ReduceOp::BAND, ReduceOp::BOR, ReduceOp::BXOR}) ops.push_back(op);
   }
   return ops;
 }

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <string>
+#include <utility>
 
 #include "checkpoint/client/client.h"
 #include "runtime/base/environment.h"
@@ -15,12 +16,13 @@ namespace belay::checkpoint {
 
 class BelaydProcess {
  public:
-  BelaydProcess() { Start(); }
+  // `program`: the path of belayd.
+  explicit BelaydProcess(std::string program) : program_(std::move(program)) { Start(); }
   ~BelaydProcess() { Kill(); }
 
   void Start() {
     base::SpawnRequest request;
-    request.argv = {BELAYD_PROGRAM, "--data-dir", data_dir(), "--socket", socket()};
+    request.argv = {program_, "--data-dir", data_dir(), "--socket", socket()};
     request.environment = base::WholeEnvironment();
     auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
     ASSERT_TRUE(pid) << pid.error().Text();
@@ -50,6 +52,7 @@ class BelaydProcess {
   std::string socket() const { return scratch_.path() + "/s"; }
 
  private:
+  std::string program_;
   ScratchFolder scratch_;
   pid_t pid_ = 0;
 };

@@ -48,7 +48,7 @@ void ExpectRestores(const BelaydProcess& daemon, std::int64_t step, bool from_me
 class WorldTest : public testing::TestWithParam<int> {};
 
 TEST_P(WorldTest, SavesAndRestoresFromMemoryAndDiskIntoAnyWorld) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, GetParam());
   trainers.Save(10);
   trainers.Save(20);  // the same memory again
@@ -71,7 +71,7 @@ TEST_P(WorldTest, SavesAndRestoresFromMemoryAndDiskIntoAnyWorld) {
 INSTANTIATE_TEST_SUITE_P(Worlds, WorldTest, testing::Values(1, 2));
 
 TEST(BelaydTest, NamesFileTensorAndOffsetOfDamageOnDiskWhileMemoryIsWell) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 2);
   trainers.Save(10);
   const std::string folder = daemon.data_dir() + "/default/gpt/step-000000010.gen-1/";
@@ -99,7 +99,7 @@ TEST(BelaydTest, NamesFileTensorAndOffsetOfDamageOnDiskWhileMemoryIsWell) {
 }
 
 TEST(BelaydTest, AttachesAgainAfterTheDaemonWasKilled) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 2);
   trainers.Save(10);
   daemon.Kill();
@@ -113,7 +113,7 @@ TEST(BelaydTest, AttachesAgainAfterTheDaemonWasKilled) {
 }
 
 TEST(BelaydTest, LooksUpWhetherAStepWasCommittedWhenTheDaemonWentAway) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 1);
   trainers.Save(10);
   daemon.Kill();
@@ -126,7 +126,7 @@ TEST(BelaydTest, LooksUpWhetherAStepWasCommittedWhenTheDaemonWentAway) {
 }
 
 TEST(BelaydTest, GivesUpASnapshotWhoseStateChanged) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 1);
   Snapshotter& snapshotter = *trainers.snapshotters[0];
   ASSERT_TRUE(snapshotter.Begin(base::Step(5), "interval"));
@@ -140,7 +140,7 @@ TEST(BelaydTest, GivesUpASnapshotWhoseStateChanged) {
 }
 
 TEST(BelaydTest, ABeginAfterAnUnsealedOneGivesThatUp) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 1);
   ASSERT_TRUE(trainers.snapshotters[0]->Begin(base::Step(5), "interval"));
   ASSERT_TRUE(trainers.snapshotters[0]->Copy(nullptr));
@@ -149,7 +149,7 @@ TEST(BelaydTest, ABeginAfterAnUnsealedOneGivesThatUp) {
 }
 
 TEST(BelaydTest, AnOlderRunCannotSave) {
-  BelaydProcess daemon;
+  BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers old(daemon, 1);
   old.Save(1);
   old.run.launcher.reset();

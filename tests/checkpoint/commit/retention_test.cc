@@ -73,9 +73,13 @@ TEST(RetentionTest, PropertiesHoldForRandomHistories) {
     ASSERT_EQ(deleted.size(), deletions.size());
     for (const CheckpointId& id : deletions) ASSERT_TRUE(ids.contains(id));
     for (const auto& one : all) {
-      if (one.pinned || one.in_use) ASSERT_FALSE(deleted.contains(one.id));
+      if (one.pinned || one.in_use) {
+        ASSERT_FALSE(deleted.contains(one.id));
+      }
     }
-    if (!all.empty()) ASSERT_FALSE(deleted.contains(*ids.rbegin())) << "the newest";
+    if (!all.empty()) {
+      ASSERT_FALSE(deleted.contains(*ids.rbegin())) << "the newest";
+    }
     ASSERT_GE(all.size() - deleted.size(), std::min<std::size_t>(all.size(), std::max(1U, policy.keep_last)));
     // Asked again about what is left, it deletes nothing more.
     std::erase_if(all, [&](const RetentionCandidate& one) { return deleted.contains(one.id); });

@@ -51,8 +51,8 @@ INSTANTIATE_TEST_SUITE_P(Points, DiskTroubleTest,
                          testing::Values("write.before_data", "write.after_data", "write.after_sync",
                                          "write.after_rename", "commit.before_manifest", "commit.after_manifest_write",
                                          "commit.after_manifest_rename"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& tested) {
+                           std::string name = tested.param;
                            for (char& c : name) c = c == '.' ? '_' : c;
                            return name;
                          });

@@ -87,7 +87,9 @@ TEST_F(MemFileSystemTest, EverySeedKeepsWhatWasDurableAndInventsNothing) {
     const auto names = *files.List("/");
     EXPECT_EQ(*ReadWholeFile(files, "/kept", 10), "kept");
     EXPECT_NE(Exists(files, "/moved"), Exists(files, "/there")) << "a rename is whole";
-    if (Exists(files, "/new")) EXPECT_EQ(*ReadWholeFile(files, "/new", 10), "n");
+    if (Exists(files, "/new")) {
+      EXPECT_EQ(*ReadWholeFile(files, "/new", 10), "n");
+    }
     std::string outcome;
     for (const std::string& name : names) outcome += name + " ";
     outcomes.insert(outcome);

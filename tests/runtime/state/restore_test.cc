@@ -93,7 +93,7 @@ TEST(RestoreTest, BringsBackParametersBuffersMomentumRecordsAndRandomNumbers) {
 
 TEST(RestoreTest, NonContiguousTensorsAreLoadedInRowOrder) {
   struct Transposed : torch::nn::Module {
-    explicit Transposed(at::Tensor w) : w(register_parameter("w", std::move(w))) {}
+    explicit Transposed(at::Tensor start) : w(register_parameter("w", std::move(start))) {}
     at::Tensor w;
   };
   Transposed saved(torch::arange(6, torch::kFloat).reshape({2, 3}).t()), loaded(torch::zeros({2, 3}).t());
