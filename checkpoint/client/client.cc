@@ -27,6 +27,8 @@ using std::chrono::seconds;
 // How long a request that needs no waiting may take before the daemon counts as stuck. Generous: a daemon under memory
 // pressure touches gigabytes of staging memory before it answers Attach.
 constexpr Duration kCallTimeout = seconds(60);
+// For what the training loop itself waits for: a daemon that hangs must cost a save, not a minute of every rank.
+constexpr Duration kTrainingTimeout = seconds(3);
 // On top of the deadline that the daemon itself keeps.
 constexpr Duration kWaitMargin = seconds(15);
 
@@ -83,7 +85,7 @@ class SocketClient final : public Client {
     wire::Request request;
     request.mutable_begin_snapshot()->set_step(step.value());
     request.mutable_begin_snapshot()->set_reason(reason);
-    return CallForDone(std::move(request), kCallTimeout);
+    return CallForDone(std::move(request), kTrainingTimeout);
   }
 
   Status SealSnapshot(const SealRequest& seal) override {
@@ -96,7 +98,7 @@ class SocketClient final : public Client {
     wire::Request request;
     request.mutable_abandon_snapshot()->set_step(step.value());
     request.mutable_abandon_snapshot()->set_why(why);
-    return CallForDone(std::move(request), kCallTimeout);
+    return CallForDone(std::move(request), kTrainingTimeout);
   }
 
   Result<SnapshotOutcome> WaitSnapshot(base::Step step, Duration deadline) override {
@@ -239,8 +241,17 @@ class SocketClient final : public Client {
       pending.answered.wait(lock, answered);
     } else if (!pending.answered.wait_for(lock, *deadline, answered)) {
       pending_.erase(request.id());
-      return Fail(Code::kTimeout, "belayd at ", socket_, " did not answer within ",
-                  std::chrono::duration_cast<seconds>(*deadline).count(), " s; it may be stopped or its disk stuck");
+      lock.unlock();
+      const Error late{Code::kTimeout,
+                       base::Str("belayd at ", socket_, " did not answer within ",
+                                 std::chrono::duration_cast<seconds>(*deadline).count(),
+                                 " s; it may be stopped or its disk stuck"),
+                       nullptr};
+      // What was asked for may still happen. A new connection starts from what the daemon then says; on this one the
+      // next call would only wait again.
+      Break(late);
+      connection_->Shutdown();
+      return tl::unexpected<Error>(late);
     }
     lock.unlock();
     if (!pending.result->has_value()) return tl::unexpected<Error>(std::move(pending.result->error()));

@@ -2,7 +2,7 @@
 //
 // A Client is one connection. Thread-safe: any thread may call; calls that wait (BeginRun, WaitSnapshot) do not hold up
 // the others. When the connection breaks every pending call fails with kUnavailable and the Client is finished: connect
-// again. Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
+// again. A call that is not answered in time (kTimeout) ends the connection too. Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
 #pragma once
 
 #include <cstdint>
@@ -87,6 +87,7 @@ struct RestorePoint {
   base::Generation generation;
   bool in_memory = false;
   std::int32_t world_size = 1;
+  bool committed = true;  // durable; else whole in the daemon's memory only, and gone with it
 };
 struct OpenedFile {
   std::string name;

@@ -25,6 +25,8 @@ using base::Status;
 constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
 constexpr int kThreadsMax = 4;
 constexpr base::Duration kGiveUpWait = std::chrono::milliseconds(500);
+// The training loop waits meanwhile.
+constexpr base::Duration kConnectTimeout = std::chrono::seconds(3);
 
 int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
   const auto by_size = static_cast<int>(std::min<std::uint64_t>(bytes / kBytesPerThread + 1, kThreadsMax));
@@ -54,7 +56,7 @@ class StagedSnapshotter final : public Snapshotter {
   Status Connect() {
     Unmap();
     SetClient(nullptr);
-    BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program));
+    BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program, kConnectTimeout));
     std::shared_ptr<Client> client = std::move(fresh);
     BELAY_ASSIGN(Attachment attachment, client->Attach(options_.attach));
     BELAY_ASSIGN(mapping_, base::MapSharedMemory(attachment.staging.get(), attachment.staging_bytes,
@@ -215,7 +217,7 @@ class StagedSnapshotter final : public Snapshotter {
     }
     BELAY_ASSIGN(const auto points, (*client)->RestorePoints(options_.attach.job));
     for (const RestorePoint& point : points) {
-      if (point.step == step && point.generation == options_.attach.generation) {
+      if (point.committed && point.step == step && point.generation == options_.attach.generation) {
         return SnapshotOutcome{step, SnapshotState::kCommitted, std::nullopt, 0, staging_.bytes};
       }
     }

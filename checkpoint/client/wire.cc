@@ -98,8 +98,11 @@ Result<std::vector<RestorePoint>> FromWire(const wire::RestorePointList& list) {
   out.reserve(static_cast<std::size_t>(list.points_size()));
   for (const wire::RestorePoint& point : list.points()) {
     BELAY_TRY(CheckWorld(point.world_size()));
-    out.push_back(
-        {base::Step(point.step()), base::Generation(point.generation()), point.in_memory(), point.world_size()});
+    if (!point.in_memory() && !point.committed()) {
+      return Fail(Code::kProtocol, "belayd offers step ", point.step(), ", which it has neither in memory nor on disk");
+    }
+    out.push_back({base::Step(point.step()), base::Generation(point.generation()), point.in_memory(),
+                   point.world_size(), point.committed()});
   }
   return out;
 }

@@ -37,6 +37,7 @@ struct RestorePoint {
   CheckpointId id;
   bool in_memory = false;
   std::int32_t world_size = 1;
+  bool committed = true;  // else whole in memory only
 };
 struct CheckpointInfo {
   JobKey job;

@@ -52,7 +52,7 @@ std::vector<RestorePoint> Core::PointsOf(const Job& job) const {
     if (!committed.removing) points.push_back({id, InMemory(job, id), committed.info.world_size});
   }
   if (job.memory && !job.committed.contains(job.memory->id) && InMemory(job, job.memory->id)) {
-    points.push_back({job.memory->id, true, job.memory->world_size});
+    points.push_back({job.memory->id, true, job.memory->world_size, false});
   }
   std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) { return a.id > b.id; });
   return points;

@@ -84,6 +84,7 @@ struct Filler {
       one.set_generation(point.id.generation.value());
       one.set_in_memory(point.in_memory);
       one.set_world_size(point.world_size);
+      one.set_committed(point.committed);
     }
   }
   void operator()(const std::vector<commit::CheckpointInfo>& list) const {

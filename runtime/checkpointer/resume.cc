@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <sstream>
 #include <thread>
-#include <tuple>
 
 #include "runtime/base/log.h"
 #include "runtime/base/transport.h"
@@ -71,6 +70,8 @@ base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoi
   const auto& environment = run.environment;
   const checkpoint::CheckpointKey key{{environment.project, environment.job}, point.step, point.generation};
   BELAY_ASSIGN(auto restorer, checkpoint::Restorer::Open(*client, key, point.in_memory));
+  // Before the layouts are compared: what a missing file held would look like state that the program has added.
+  if (auto problems = restorer->Problems(); !problems.empty()) return tl::unexpected(std::move(problems.front()));
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const RestoreOptions options{.world_size = run.place.world_size,
                                .threads = std::clamp(cores / std::max(1, run.place.local_world_size), 1, kThreadsMax)};
@@ -80,17 +81,21 @@ base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoi
 
 }  // namespace
 
-void SortRestorePoints(std::vector<RestorePoint>& points) {
-  std::stable_sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) {
-    return std::tuple(a.step, a.generation, a.in_memory) > std::tuple(b.step, b.generation, b.in_memory);
-  });
+std::vector<RestorePoint> RestoreCandidates(const std::vector<RestorePoint>& listed) {
+  std::vector<RestorePoint> candidates;
+  for (RestorePoint point : listed) {
+    if (point.in_memory) candidates.push_back(point);
+    point.in_memory = false;
+    if (point.committed) candidates.push_back(point);
+  }
+  return candidates;
 }
 
 std::string EncodeRestorePoints(const std::vector<RestorePoint>& points) {
   std::string text;
   for (const RestorePoint& point : points) {
     text += base::Str(point.step.value(), " ", point.generation.value(), " ", point.in_memory ? 1 : 0, " ",
-                      point.world_size, "\n");
+                      point.world_size, " ", point.committed ? 1 : 0, "\n");
   }
   return text;
 }
@@ -103,13 +108,15 @@ base::Result<std::vector<RestorePoint>> DecodeRestorePoints(const std::string& t
     std::int64_t step = 0;
     std::uint64_t generation = 0;
     int in_memory = 0;
+    int committed = 0;
     RestorePoint point;
-    if (!(words >> step >> generation >> in_memory >> point.world_size)) {
+    if (!(words >> step >> generation >> in_memory >> point.world_size >> committed)) {
       return Fail(Code::kInternal, "rank 0 sent a list of checkpoints that does not decode: ", line);
     }
     point.step = base::Step(step);
     point.generation = base::Generation(generation);
     point.in_memory = in_memory != 0;
+    point.committed = committed != 0;
     points.push_back(point);
   }
   return points;
@@ -130,8 +137,7 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
   base::Status asked;
   if (run.place.rank == 0) {
     if (auto points = (*client)->RestorePoints({environment.project, environment.job}); points) {
-      SortRestorePoints(*points);
-      text = EncodeRestorePoints(*points);
+      text = EncodeRestorePoints(RestoreCandidates(*points));
     } else {
       asked = tl::unexpected(points.error());
     }

@@ -10,8 +10,9 @@
 
 namespace belay::runtime {
 
-// Newest step first; of one step memory before disk, since it is faster and just as checked.
-void SortRestorePoints(std::vector<checkpoint::RestorePoint>& points);
+// One candidate a copy, in the order in which they are tried: as belayd lists them (newest generation first, then newest
+// step), each point from memory, which is faster and just as checked, before the same from disk.
+std::vector<checkpoint::RestorePoint> RestoreCandidates(const std::vector<checkpoint::RestorePoint>& listed);
 std::string EncodeRestorePoints(const std::vector<checkpoint::RestorePoint>& points);
 base::Result<std::vector<checkpoint::RestorePoint>> DecodeRestorePoints(const std::string& text);
 

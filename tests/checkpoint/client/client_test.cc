@@ -156,6 +156,17 @@ TEST(ClientTest, ABrokenConnectionFailsEveryCallAndEveryLaterOne) {
   EXPECT_EQ(client->GetDaemonStatus().error().code, Code::kUnavailable);
 }
 
+TEST(ClientTest, ADaemonThatHangsCostsOneTimeOutAndNotOneACall) {
+  ScriptedDaemon daemon([](const wire::Request&, base::Connection&) {});
+  const auto client = daemon.Connect();
+  const auto late = client->BeginSnapshot(base::Step(1), "interval");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, Code::kTimeout);
+  EXPECT_THAT(late.error().Text(), HasSubstr(daemon.socket()));
+  EXPECT_TRUE(client->Broken());
+  EXPECT_EQ(client->AbandonSnapshot(base::Step(1), "late").error().code, Code::kUnavailable);
+}
+
 TEST(ClientTest, MapsTheDaemonsFailures) {
   ScriptedDaemon daemon([&](const wire::Request& request, base::Connection& connection) {
     wire::Response response;

@@ -162,7 +162,9 @@ TEST_F(SnapshotsTest, WhatIsWholeInMemoryIsRestorableThoughTheDiskFailed) {
   ASSERT_EQ(points.size(), 2U);
   EXPECT_EQ(points[0].id.step, Step(20));
   EXPECT_TRUE(points[0].in_memory);
+  EXPECT_FALSE(points[0].committed) << "it would be gone with the daemon";
   EXPECT_FALSE(points[1].in_memory);
+  EXPECT_TRUE(points[1].committed);
   const auto opened = core.Ask(ranks[0], OpenCheckpoint{kJob, Step(20), {}, true, {"rank-00001.model.safetensors"}});
   EXPECT_FALSE(core.Answered(opened));
   EXPECT_EQ(core.Take<OpenFromMemory>()->files.at(0).rank, base::Rank(1));

@@ -14,12 +14,11 @@ checkpoint::RestorePoint Point(std::int64_t step, std::uint64_t generation, bool
   return point;
 }
 
-TEST(ResumeTest, TriesTheNewestFirstAndMemoryBeforeDisk) {
-  std::vector<checkpoint::RestorePoint> points = {Point(10, 1, false), Point(20, 2, false), Point(20, 2, true),
-                                                  Point(20, 1, true), Point(15, 3, true)};
-  SortRestorePoints(points);
-  const std::string expected = "20 2 1 2\n20 2 0 2\n20 1 1 2\n15 3 1 2\n10 1 0 2\n";
-  EXPECT_EQ(EncodeRestorePoints(points), expected);
+TEST(ResumeTest, TriesEachPointFromMemoryAndThenFromDisk) {
+  checkpoint::RestorePoint unwritten = Point(15, 3, true);
+  unwritten.committed = false;  // its disk failed: there is no second copy
+  const auto candidates = RestoreCandidates({unwritten, Point(20, 2, true), Point(10, 1, false)});
+  EXPECT_EQ(EncodeRestorePoints(candidates), "15 3 1 2 0\n20 2 1 2 1\n20 2 0 2 1\n10 1 0 2 1\n");
 }
 
 TEST(ResumeTest, TheListSurvivesItsJourneyToTheOtherRanks) {
@@ -28,7 +27,8 @@ TEST(ResumeTest, TheListSurvivesItsJourneyToTheOtherRanks) {
   ASSERT_TRUE(points);
   EXPECT_EQ(EncodeRestorePoints(*points), text);
   EXPECT_TRUE(DecodeRestorePoints("")->empty());
-  EXPECT_FALSE(DecodeRestorePoints("seven 3 1 2\n"));
+  EXPECT_FALSE(DecodeRestorePoints("seven 3 1 2 1\n"));
+  EXPECT_FALSE(DecodeRestorePoints("7 3 1 2\n")) << "a field is missing";
 }
 
 }  // namespace
