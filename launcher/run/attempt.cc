@@ -8,6 +8,7 @@
 
 #include "launcher/rank/output_lines.h"
 #include "launcher/rank/rank_environment.h"
+#include "launcher/run/run_folder.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/process_marks.h"
 #include "runtime/base/str.h"
@@ -31,7 +32,7 @@ Attempt::Attempt(Setup setup) : setup_(std::move(setup)), folder_{setup_.run_dir
   names_.socket = setup_.control_socket;
   names_.mark = Hex(base::RandomSeed());
   names_.scratch_directory = Str(setup_.run_folder, "/a", setup_.number);
-  names_.memory_directory = Str(MemoryFolder(setup_.run_folder), "-a", setup_.number);
+  names_.memory_directory = MemoryFolder(setup_.run_folder, setup_.number);
 }
 
 Attempt::~Attempt() = default;

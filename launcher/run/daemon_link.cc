@@ -1,5 +1,6 @@
 #include "launcher/run/daemon_link.h"
 
+#include <algorithm>
 #include <condition_variable>
 
 namespace belay::launcher {
@@ -65,8 +66,11 @@ std::optional<std::int64_t> DaemonLink::End(const std::shared_ptr<DaemonLink>& d
   std::thread([daemon, generation, outcome, answer] {
     std::optional<std::int64_t> newest;
     if (const auto client = daemon->client(); client != nullptr && !client->Broken()) {
-      const auto points = client->RestorePoints(daemon->job_);
-      if (points && !points->empty()) newest = points->front().step.value();
+      if (const auto points = client->RestorePoints(daemon->job_)) {
+        // A private belayd is about to leave, and takes what is in memory only with it.
+        const auto found = std::ranges::find_if(*points, &checkpoint::RestorePoint::committed);
+        if (found != points->end()) newest = found->step.value();
+      }
       if (generation.value() != 0) {
         base::IgnoreError(client->EndRun(daemon->job_, generation, outcome), "belayd sees the connection end anyway");
       }

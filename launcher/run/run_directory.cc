@@ -132,44 +132,4 @@ base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files) {
   return folder;
 }
 
-std::string NewRunFolder(const std::string& runtime_folder) {
-  char name[24];
-  std::snprintf(name, sizeof name, "/r-%016llx", static_cast<unsigned long long>(base::RandomSeed()));
-  return runtime_folder + name;
-}
-
-std::string ControlSocket(const std::string& run_folder) { return run_folder + "/control.sock"; }
-
-std::string MemoryFolder(const std::string& run_folder) {
-  return Str("/dev/shm/belay-", base::UserId(), "-", run_folder.substr(run_folder.rfind('/') + 1));
-}
-
-void RemoveRunFolder(base::FileSystem& files, const std::string& run_folder) {
-  const std::string memory = MemoryFolder(run_folder);
-  const std::string prefix = memory.substr(memory.rfind('/') + 1) + "-a";
-  if (const auto names = files.List("/dev/shm")) {
-    for (const std::string& name : *names) {
-      if (name.starts_with(prefix))
-        base::IgnoreError(base::RemoveTree(files, "/dev/shm/" + name), "swept up by the next run");
-    }
-  }
-  base::IgnoreError(base::RemoveTree(files, run_folder), "swept up by the next run");
-}
-
-void SweepRunFolders(base::FileSystem& files, base::Transport& transport, const std::string& runtime_folder,
-                     base::WallTime now) {
-  const auto names = files.List(runtime_folder);
-  if (!names) return;
-  for (const std::string& name : *names) {
-    if (!name.starts_with("r-")) continue;
-    const std::string folder = runtime_folder + "/" + name;
-    const auto info = files.Stat(folder);
-    // A young folder may belong to a run that does not listen yet.
-    if (!info || now.time_since_epoch() - std::chrono::nanoseconds(info->modified_unix_ns) < std::chrono::minutes(1))
-      continue;
-    if (transport.Connect(ControlSocket(folder), std::chrono::seconds(1))) continue;
-    RemoveRunFolder(files, folder);
-  }
-}
-
 }  // namespace belay::launcher

@@ -10,11 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/file_system.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
-#include "runtime/base/transport.h"
 
 namespace belay::launcher {
 
@@ -65,16 +63,5 @@ std::vector<JobName> ListJobs(base::FileSystem& files, const std::string& data_d
 // A private folder (0700, owned by us) for sockets: short, because a Unix socket's path may have 107 bytes.
 // $XDG_RUNTIME_DIR/belay or /tmp/belay-<uid>. kPermissionDenied if somebody else got there first.
 base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files);
-
-// A run's own folder in it: r-<16 hex>, with the control socket and mpirun's session files. A folder in /dev/shm with
-// the same name holds the ranks' shared memory segments.
-std::string NewRunFolder(const std::string& runtime_folder);
-std::string ControlSocket(const std::string& run_folder);
-std::string MemoryFolder(const std::string& run_folder);  // prefix: "-a<attempt>" is appended
-void RemoveRunFolder(base::FileSystem& files, const std::string& run_folder);
-// Removes what runs left that were killed before anybody could clear up: folders older than a minute whose socket is
-// dead.
-void SweepRunFolders(base::FileSystem& files, base::Transport& transport, const std::string& runtime_folder,
-                     base::WallTime now);
 
 }  // namespace belay::launcher

@@ -13,6 +13,7 @@
 #include "launcher/run/daemon_link.h"
 #include "launcher/run/progress_line.h"
 #include "launcher/run/run_directory.h"
+#include "launcher/run/run_folder.h"
 #include "launcher/run/verdict.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/fault_points.h"
@@ -144,10 +145,9 @@ base::Result<int> RunLoop::Run() {
     }
   }
   BELAY_ASSIGN(const std::string runtime_folder, PrivateRuntimeFolder(files_));
-  SweepRunFolders(files_, base::UnixTransport(), runtime_folder, base::SystemClock().WallNow());
-  run_folder_ = NewRunFolder(runtime_folder);
-  BELAY_TRY(files_.MakeDirectory(run_folder_, 0700));
-  control_socket_ = ControlSocket(run_folder_);
+  BELAY_ASSIGN(RunFolder run_folder, RunFolder::Make(files_, runtime_folder, base::SystemClock().WallNow()));
+  run_folder_ = run_folder.path();
+  control_socket_ = run_folder.ControlSocket();
   BELAY_ASSIGN(server_, ControlServer::Listen(base::UnixTransport(), control_socket_, base::UserId(), console_,
                                               {.post =
                                                    [this](std::uint64_t attempt, Event event) {
@@ -175,7 +175,6 @@ base::Result<int> RunLoop::Run() {
   signals_.Interrupt();
   signal_thread_.join();
   server_.reset();
-  RemoveRunFolder(files_, run_folder_);
   console_.SetLiveLine("");
   SayEnd();
   console_.Flush();
