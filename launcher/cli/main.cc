@@ -32,7 +32,8 @@ int main(int argc, char** argv) {
                     "stderr is always there");
   const std::vector<std::string> args(argv + 1, argv + argc);
   if (args.empty()) {
-    launcher::HelpCommand({});
+    std::fputs("belay: what shall it do? belay run -n 2 -- PROGRAM starts training; belay help lists all commands\n",
+               stderr);
     return static_cast<int>(base::ExitStatus::kUsage);
   }
   if (args[0] == "ckpt") return checkpoint::CkptMain(argc - 1, argv + 1);

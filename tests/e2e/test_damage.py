@@ -52,7 +52,8 @@ def test_the_next_older_checkpoint_is_used(stopped, box, reference, damage):
     assert shard.name in verify.out + verify.err, verify.text()
 
     run = stopped.run().expect(0)
-    assert newest.name in run.err + run.out, run.text()
+    step = int(newest.name.split(".")[0].split("-")[1])
+    assert f"step {step}, generation 1 (on disk)" in run.err, run.text()
     assert shard.name in run.err + run.out, run.text()
     assert_whole(stopped.lines())
     assert_same_losses(stopped.lines(), reference("gpt", 2))
@@ -84,7 +85,7 @@ def test_the_index_comes_back_from_the_files(stopped, box, reference):
     shutil.rmtree(box.data / ".belayd" / "index")
     box.run("ckpt", "reindex").expect(0)
     after = box.run("ckpt", "list", "--json").expect(0).json()
-    assert after == before
+    assert after["checkpoints"] == before["checkpoints"]
     stopped.run().expect(0)
     assert_same_losses(stopped.lines(), reference("gpt", 2))
     box.assert_nothing_left()

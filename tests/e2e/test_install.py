@@ -29,7 +29,7 @@ def installed(tmp_path_factory):
 
 def test_the_shortest_program_is_stopped_and_resumed(box, installed):
     prefix, program = installed
-    words = [prefix / "bin/belay", "run", "-n", "2", "--job", "sine", "--", program, "3000"]
+    words = [prefix / "bin/belay", "run", "-n", "2", "--job", "sine", "--", program, "20000"]
     whole = box.start(*[word if word != "sine" else "whole" for word in words]).wait(120).expect(0)
 
     first = box.start(*words)
@@ -41,7 +41,7 @@ def test_the_shortest_program_is_stopped_and_resumed(box, installed):
     def losses(started):
         return [line.split("step ")[-1] for line in (started.out + started.err).splitlines() if "  loss " in line]
 
-    assert len(losses(whole)) == 30
+    assert len(losses(whole)) == 200
     assert losses(first) + losses(second) == losses(whole)
     box.assert_nothing_left()
 

@@ -224,7 +224,7 @@ def test_the_same_job_twice_at_once(box):
     training.reaches(20, first)
     second = training.run(seconds=60)
     second.expect(75)
-    assert "another run" in second.err or "busy" in second.err.lower(), second.text()
+    assert f"already being run by belay (pid {first.pid}" in second.err, second.text()
     first.signal(15)
     first.wait(60).expect(75)
     box.assert_nothing_left()
