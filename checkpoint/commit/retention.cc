@@ -2,11 +2,27 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <map>
 #include <set>
 
 namespace belay::checkpoint::commit {
 
 namespace {
+
+// Of all that lie between two multiples of `keep_every` the first: what comes later never takes its place. Before the
+// first multiple there is no milestone.
+void KeepMilestones(const std::vector<const RetentionCandidate*>& newest_first, const Retention& policy,
+                    std::set<CheckpointId>& kept) {
+  std::map<std::int64_t, CheckpointId> first;  // by the multiple
+  for (const RetentionCandidate* candidate : newest_first) {
+    const std::int64_t multiple = candidate->id.step.value() / policy.keep_every;
+    if (multiple < 1) continue;
+    const auto [found, added] = first.emplace(multiple, candidate->id);
+    if (!added && candidate->id.step < found->second.step) found->second = candidate->id;
+  }
+  for (const auto& [multiple, id] : first) kept.insert(id);
+}
 
 void KeepBest(const std::vector<const RetentionCandidate*>& newest_first, const Retention& policy,
               std::set<CheckpointId>& kept) {
@@ -37,9 +53,9 @@ std::vector<CheckpointId> ChooseDeletions(const std::vector<RetentionCandidate>&
   const std::size_t keep_last = std::max<std::size_t>(1, policy.keep_last);
   for (std::size_t i = 0; i < newest_first.size(); ++i) {
     const RetentionCandidate& candidate = *newest_first[i];
-    const bool by_step = policy.keep_every != 0 && candidate.id.step.value() % policy.keep_every == 0;
-    if (i < keep_last || candidate.pinned || candidate.in_use || by_step) kept.insert(candidate.id);
+    if (i < keep_last || candidate.pinned || candidate.in_use) kept.insert(candidate.id);
   }
+  if (policy.keep_every != 0) KeepMilestones(newest_first, policy, kept);
   if (policy.keep_best != 0) KeepBest(newest_first, policy, kept);
 
   std::vector<CheckpointId> deletions;

@@ -1,8 +1,12 @@
 // Which committed checkpoints may go. Pure.
 //
-// Kept always: the newest, pinned ones, those somebody is restoring from. Kept by policy: the newest `keep_last`, every
-// step divisible by `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever after a newer one
-// committed, because this is asked after a commit and the newest is never in the answer.
+// Kept always: the newest, pinned ones, those somebody is restoring from. Kept by policy: the newest `keep_last`, the
+// first at or after each multiple of `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever
+// after a newer one committed, because this is asked after a commit and the newest is never in the answer.
+//
+// "At or after", because a save that finds belayd busy is put off by a step or more: asking for step 100 itself would
+// lose the milestone. If a run went back and wrote a step again, the newer generation's counts; a milestone goes only
+// when one nearer to its multiple has come.
 #pragma once
 
 #include <map>

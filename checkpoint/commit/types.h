@@ -48,7 +48,7 @@ struct CheckpointId {
 
 struct Retention {
   std::uint32_t keep_last = 3;  // at least 1
-  std::uint32_t keep_every = 0;
+  std::uint32_t keep_every = 0;  // also the first at or after each multiple of this; 0: none
   std::uint32_t keep_best = 0;
   std::string metric = "loss";
   bool larger_is_better = false;

@@ -32,6 +32,28 @@ TEST(RetentionTest, KeepsEveryNth) {
             (StepList{150}));
 }
 
+TEST(RetentionTest, KeepsTheFirstAfterAMultipleThatASaveMissed) {
+  // 100 was busy, 200 was given up, and 300 has one before and one after it.
+  EXPECT_EQ(Steps(ChooseDeletions({At(50), At(101), At(150), At(250), At(299), At(301), At(350), At(360)},
+                                  {.keep_last = 1, .keep_every = 100})),
+            (StepList{50, 150, 299, 350}));
+}
+
+TEST(RetentionTest, StepZeroIsNoMilestone) {
+  EXPECT_EQ(Steps(ChooseDeletions({At(0), At(10), At(100), At(110)}, {.keep_last = 1, .keep_every = 100})),
+            (StepList{0, 10}));
+}
+
+TEST(RetentionTest, AMilestoneWrittenAgainIsTheNewerGenerations) {
+  const std::vector<CheckpointId> expected = {At(200, 1).id, At(310, 1).id};
+  EXPECT_EQ(ChooseDeletions({At(100, 1), At(200, 1), At(310, 1), At(200, 2), At(300, 2), At(320, 2)},
+                            {.keep_last = 1, .keep_every = 100}),
+            expected);
+  EXPECT_EQ(ChooseDeletions({At(200, 1), At(201, 2), At(202, 2)}, {.keep_last = 1, .keep_every = 100}),
+            std::vector<CheckpointId>{At(201, 2).id})
+      << "a later step of a newer generation takes nobody's place";
+}
+
 TEST(RetentionTest, KeepsTheBestByEitherDirection) {
   std::vector<RetentionCandidate> all = {At(1), At(2), At(3), At(4)};
   all[0].metrics["loss"] = 0.5;
@@ -79,6 +101,18 @@ TEST(RetentionTest, PropertiesHoldForRandomHistories) {
     }
     if (!all.empty()) {
       ASSERT_FALSE(deleted.contains(*ids.rbegin())) << "the newest";
+    }
+    for (std::uint32_t multiple = policy.keep_every; multiple > 0 && multiple < 24; multiple += policy.keep_every) {
+      // Whoever looks for the milestone finds the step that would have been found had nothing been deleted.
+      std::int64_t first = -1;
+      std::int64_t first_left = -1;
+      for (const auto& one : all) {
+        const std::int64_t step = one.id.step.value();
+        if (step < multiple) continue;
+        if (first < 0 || step < first) first = step;
+        if (!deleted.contains(one.id) && (first_left < 0 || step < first_left)) first_left = step;
+      }
+      ASSERT_EQ(first_left, first) << "at or after " << multiple;
     }
     ASSERT_GE(all.size() - deleted.size(), std::min<std::size_t>(all.size(), std::max(1U, policy.keep_last)));
     // Asked again about what is left, it deletes nothing more.
