@@ -159,11 +159,11 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
   if (!request.force) {
     std::string why;
     if (committed.info.pinned) why = "it is pinned";
-    if (InUse(request.job, *id)) why = "a restore has it open";
-    const std::vector<RestorePoint> points = PointsOf(*job);
-    if (points.front().id == *id) why = "it is the newest of its job";
+    if (PointsOf(*job).front().id == *id) why = "it is the newest of its job";
+    const bool in_use = why.empty() && InUse(request.job, *id);
+    if (in_use) why = "a restore has it open";
     if (!why.empty()) {
-      return Answer(ref, Error{Code::kInvalidArgument,
+      return Answer(ref, Error{in_use ? Code::kBusy : Code::kInvalidArgument,
                                base::Str("checkpoint ", *id, " of job ", request.job, " is not removed: ", why,
                                          " (--force does it)"),
                                nullptr});

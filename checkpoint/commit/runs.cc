@@ -12,6 +12,8 @@ using base::Error;
 
 namespace {
 
+constexpr std::uint64_t kGenerationMax = std::uint64_t{1} << 62;  // of a job that this daemon does not know
+
 base::Status CheckKey(const JobKey& key) {
   BELAY_TRY(ValidateName("project", key.project));
   return ValidateName("job", key.job);
@@ -31,6 +33,9 @@ base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request)
   if (request.host.size() > kTextBytesMax) return base::Fail(Code::kLimitExceeded, "the host's name is too long");
   BELAY_TRY(CheckOwner(ref.connection, request.job));
   const auto found = state_.jobs.find(request.job);
+  if (request.continues > (found == state_.jobs.end() ? base::Generation(kGenerationMax) : found->second.generation)) {
+    return base::Fail(Code::kInvalidArgument, "job ", request.job, " has never had generation ", request.continues);
+  }
   if (found == state_.jobs.end()) return {};
   const Job& job = found->second;
   if (job.beginning) {
@@ -165,33 +170,45 @@ std::uint64_t Core::StagingBytesHeld() const {
   return bytes;
 }
 
-// Frees, if needed, staging memory that no live run uses, longest unused first.
+// Frees, if needed, staging memory that no live run uses, longest unused first; nothing if that would not be enough. A
+// snapshot that is in memory only stays, unless it belongs to the same user.
 base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes) {
-  const auto demand = [&] {
-    const auto& own = state_.jobs.at(key).staging;
-    const auto slot = own.find(rank);
-    const std::uint64_t replaced = slot == own.end() ? 0 : slot->second.bytes;
-    return MemoryDemand{bytes, StagingBytesHeld() - replaced, config_.memory_budget_bytes};
-  };
-  while (true) {
-    base::Status admitted = AdmitStaging(demand());
-    if (admitted) return {};
-    const JobKey* idle = nullptr;
-    for (const auto& [other, job] : state_.jobs) {
-      if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() ||
-          job.snapshot) {
-        continue;
-      }
-      if (idle == nullptr || job.last_used < state_.jobs.at(*idle).last_used) idle = &other;
+  const Job& own = state_.jobs.at(key);
+  const auto slot = own.staging.find(rank);
+  MemoryDemand demand{bytes, StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.bytes),
+                      config_.memory_budget_bytes};
+  base::Status admitted = AdmitStaging(demand);
+  if (admitted) return {};
+  std::vector<JobKey> idle;
+  for (const auto& [other, job] : state_.jobs) {
+    if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() || job.snapshot) {
+      continue;
     }
-    if (idle == nullptr) return admitted;
-    FreeStagingOf(JobKey(*idle), base::Str("job ", key, " needs the memory"));
+    const bool only_copy = job.memory && !job.committed.contains(job.memory->id);
+    if (!only_copy || job.owner_uid == own.owner_uid) idle.push_back(other);
   }
+  std::sort(idle.begin(), idle.end(), [this](const JobKey& a, const JobKey& b) {
+    return state_.jobs.at(a).last_used < state_.jobs.at(b).last_used;
+  });
+  std::size_t enough = 0;
+  while (!AdmitStaging(demand)) {
+    if (enough == idle.size()) return admitted;
+    for (const auto& [other, freed] : state_.jobs.at(idle[enough]).staging) demand.held_bytes -= freed.bytes;
+    ++enough;
+  }
+  for (std::size_t i = 0; i < enough; ++i) FreeStagingOf(idle[i], base::Str("job ", key, " needs the memory"));
+  return {};
 }
 
 void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (auto allowed = CheckAttach(ref, request); !allowed) return Answer(ref, allowed.error());
   Job& job = state_.jobs.at(request.job);
+  job.free_when_idle = false;
+  // Before anything of the job is looked at: what the former holder of the rank leaves behind may change it.
+  if (const auto holder = job.attached.find(request.rank);
+      holder != job.attached.end() && holder->second != ref.connection) {
+    DetachConnection(ConnectionId(holder->second), base::Str("rank ", request.rank, " attached again"));
+  }
   // Large ones in whole huge pages, so that the daemon can take those where the machine grants them.
   const std::uint64_t bytes = base::AlignUp(
       request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
@@ -205,11 +222,6 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   }
   if (!fits) {
     if (auto room = MakeRoomForStaging(request.job, request.rank, bytes); !room) return Answer(ref, room.error());
-  }
-
-  if (const auto holder = job.attached.find(request.rank);
-      holder != job.attached.end() && holder->second != ref.connection) {
-    DetachConnection(holder->second, base::Str("rank ", request.rank, " attached again"));
   }
   job.world_size = request.world_size;
   job.retention = request.retention;

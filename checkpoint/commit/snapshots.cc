@@ -50,7 +50,8 @@ DiskDemand Core::DemandOf(const JobKey& key, std::uint64_t available_bytes) cons
     if (other == key || !their.snapshot || their.snapshot->failure) continue;
     for (const auto& [rank, slot] : their.staging) {
       const auto part = their.snapshot->parts.find(rank);
-      if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling) {
+      if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling ||
+          part->second.phase == PartPhase::kSealed) {
         demand.promised_bytes += slot.bytes;
       }
     }

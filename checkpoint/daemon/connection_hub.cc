@@ -1,5 +1,6 @@
 #include "checkpoint/daemon/connection_hub.h"
 
+#include <system_error>
 #include <utility>
 
 #include "checkpoint/daemon/wire.h"
@@ -89,8 +90,17 @@ void ConnectionHub::AcceptLoop() {
     client->id = next_id_++;
     client->connection = *std::move(*caller);
     const std::scoped_lock lock(mutex_);
+    if (clients_.size() >= 2 * kConnectionsMax) {  // even for a thread that says why
+      base::LogWarning("connection_refused", {{"why", "too many connections at once"}});
+      continue;
+    }
+    try {
+      client->reader = std::thread([this, client] { ReadLoop(*client); });
+    } catch (const std::system_error& error) {  // no thread to be had: the others go on
+      base::LogError("connection_refused", {{"why", error.what()}});
+      continue;
+    }
     clients_[client->id] = client;
-    client->reader = std::thread([this, client] { ReadLoop(*client); });
   }
 }
 

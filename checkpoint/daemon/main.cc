@@ -11,6 +11,7 @@
 #include "checkpoint/client/locate.h"
 #include "checkpoint/daemon/service.h"
 #include "checkpoint/daemon/startup.h"
+#include "checkpoint/staging/memory_budget.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/log.h"
 #include "runtime/base/shared_memory.h"
@@ -74,8 +75,8 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
     if (!(flags.linger_seconds >= 0 && flags.linger_seconds <= 86400)) {
       return base::Fail(Code::kInvalidArgument, "--linger takes seconds from 0 to 86400");
     }
-    flags.memory_budget =
-        parsed.count("memory-budget") != 0 ? parsed["memory-budget"].as<std::uint64_t>() : DefaultMemoryBudget();
+    flags.memory_budget = parsed.count("memory-budget") != 0 ? parsed["memory-budget"].as<std::uint64_t>()
+                                                             : DefaultMemoryBudget(base::PosixFileSystem());
     flags.log_json = parsed.count("log-json") != 0;
     return flags;
   } catch (const cxxopts::exceptions::exception& error) {
@@ -107,12 +108,10 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   BELAY_ASSIGN(const base::FileLock lock, LockDataDirectory(own + "/lock", clock));
 
   const std::string log = own + "/belayd.log";
-  if (const auto info = files.Stat(log); info && info->size_bytes > kLogBytesMax) {
-    base::IgnoreError(files.Rename(log, log + ".1"), "a long log is no reason not to serve");
-  }
   base::LogOptions log_options;
   log_options.program = "belayd";
   log_options.path = log;
+  log_options.bytes_max = kLogBytesMax;
   log_options.json = flags.log_json;
   BELAY_TRY(base::StartLogging(log_options));
 

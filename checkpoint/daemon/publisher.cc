@@ -13,6 +13,18 @@ namespace belay::checkpoint {
 
 using base::Code;
 
+namespace {
+
+// Unlike base::Exists an error stays an error: what cannot be looked at now must not count as gone.
+base::Result<bool> IsThere(base::FileSystem& files, const std::string& path) {
+  const auto info = files.Stat(path);
+  if (info) return true;
+  if (info.error().code == Code::kNotFound) return false;
+  return tl::unexpected(info.error());
+}
+
+}  // namespace
+
 base::Status Publisher::WriteIndex(const base::IndexBatch& batch) {
   BELAY_TRY(base::FaultPoint("index.write"));
   return index_.Write(batch);
@@ -34,7 +46,13 @@ commit::GenerationPersisted Publisher::Persist(const commit::PersistGeneration& 
 
 base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order) {
   const index::JobRecord record{order.generation, order.owner_uid};
-  BELAY_TRY(index::WriteGenerationFile(files_, folders_, order.job, record));
+  base::Status written = index::WriteGenerationFile(files_, folders_, order.job, record);
+  if (!written && written.error().code == Code::kNoSpace) {
+    // A full disk must not keep a run from going on, least of all one whose newest state is in memory only.
+    base::IgnoreError(files_.Remove(folders_.IndexReserve()), "there may be none left");
+    written = index::WriteGenerationFile(files_, folders_, order.job, record);
+  }
+  BELAY_TRY(written);
   BELAY_TRY(base::FaultPoint("begin_run.after_generation"));
   SweepJob(order.job);
   base::IndexBatch batch;
@@ -51,8 +69,10 @@ void Publisher::SweepJob(const commit::JobKey& job) {
   for (const std::string& name : *names) {
     if (!ParseCheckpointDirectoryName(name)) continue;
     const std::string directory = folder + "/" + name;
-    if (base::Exists(files_, directory + "/" + std::string(kManifestName))) continue;
-    const base::Status removed = index::RemoveLeftover(files_, directory);
+    const auto committed = IsThere(files_, directory + "/" + std::string(kManifestName));
+    if (committed && *committed) continue;
+    const base::Status removed =
+        committed ? index::RemoveLeftover(files_, directory) : base::Status(tl::unexpected(committed.error()));
     if (removed)
       base::LogInfo("leftover_removed", {{"folder", directory}});
     else
@@ -141,7 +161,9 @@ commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) 
   base::Status removed = base::FaultPoint("retention.before_mark");
   if (removed) removed = DeleteOrFail(directory);
   // Without its manifest it is no checkpoint, whatever is left of it: the next sweep takes the rest.
-  const bool is_gone = !base::Exists(files_, directory + "/" + std::string(kManifestName));
+  const auto manifest = IsThere(files_, directory + "/" + std::string(kManifestName));
+  const bool is_gone = manifest && !*manifest;
+  if (removed && !manifest) removed = tl::unexpected(manifest.error());
   if (!removed) {
     base::LogWarning("removal_failed", {{"folder", directory}, {"why", removed.error().Text()}});
     if (!is_gone) event.error = removed.error();
@@ -158,7 +180,8 @@ commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) 
 // First the name that makes it a checkpoint, durably; then the rest in any order.
 base::Status Publisher::DeleteOrFail(const std::string& directory) {
   const std::string manifest = directory + "/" + std::string(kManifestName);
-  if (base::Exists(files_, manifest)) {
+  BELAY_ASSIGN(const bool committed, IsThere(files_, manifest));
+  if (committed) {
     BELAY_TRY(files_.Rename(manifest, directory + "/" + std::string(index::kDeletedManifestName)));
     BELAY_TRY(files_.SyncDirectory(directory));
     BELAY_TRY(base::FaultPoint("retention.after_mark"));
@@ -179,9 +202,12 @@ base::Status Publisher::PinOrFail(const commit::PersistPin& order) {
   const std::string mark = directory + "/" + std::string(index::kPinnedName);
   if (order.pinned) {
     BELAY_TRY(base::WriteFileDurably(files_, mark, ""));
-  } else if (base::Exists(files_, mark)) {
-    BELAY_TRY(files_.Remove(mark));
-    BELAY_TRY(files_.SyncDirectory(directory));
+  } else {
+    BELAY_ASSIGN(const bool marked, IsThere(files_, mark));
+    if (marked) {
+      BELAY_TRY(files_.Remove(mark));
+      BELAY_TRY(files_.SyncDirectory(directory));
+    }
   }
   const std::string key = index::CheckpointRecordKey(order.job, order.id);
   const auto value = index_.Get(key);

@@ -36,6 +36,7 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
       files_(files),
       clock_(clock),
       started_(clock.Now()),
+      writer_name_(base::BulkWriterName(options_.data_dir)),
       index_(std::move(index)),
       publisher_(files, clock, folders_, *index_, options_.uid),
       staging_(options_.touch_threads),
@@ -116,7 +117,14 @@ void Service::Perform(commit::Reply& reply) {
     if (!descriptor) return AnswerFailure(reply.ref, descriptor.error());
     descriptors.push_back(*std::move(descriptor));
   }
-  if (response.has_daemon_report()) FillReport(*response.mutable_daemon_report());
+  if (response.has_daemon_report()) {
+    // Asks the disk, which may hang: not on this thread.
+    openers_.Submit([this, connection = reply.ref.connection, response = std::move(response)]() mutable {
+      FillReport(*response.mutable_daemon_report());
+      hub_.Send(connection, response, {});
+    });
+    return;
+  }
   hub_.Send(reply.ref.connection, response, std::move(descriptors));
 }
 
@@ -130,7 +138,7 @@ void Service::FillReport(wire::DaemonReport& report) {
     report.set_disk_available_bytes(space->available_bytes);
     report.set_disk_total_bytes(space->total_bytes);
   }
-  report.set_writer(std::string(base::BulkWriterName(options_.data_dir)));
+  report.set_writer(writer_name_);
   report.set_private_(options_.core.is_private);
 }
 

@@ -74,6 +74,7 @@ class Service {
   base::FileSystem& files_;
   base::Clock& clock_;
   const base::SteadyTime started_;
+  const std::string writer_name_;  // how files are written here; finding out takes a file
   std::unique_ptr<base::Index> index_;
   Publisher publisher_;
   StagingPool staging_;

@@ -40,7 +40,7 @@ base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& d
 }  // namespace
 
 base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid) {
-  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.OwnFolder() + "/index"));
+  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index()));
   BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &opened.catalogue, daemon_uid));
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
   for (const std::string& leftover : found.leftovers) {

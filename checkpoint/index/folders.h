@@ -26,6 +26,9 @@ class Folders {
   explicit Folders(std::string data_dir) : data_dir_(std::move(data_dir)) {}
   const std::string& data_dir() const { return data_dir_; }
   std::string OwnFolder() const { return data_dir_ + "/.belayd"; }
+  std::string Index() const { return OwnFolder() + "/index"; }
+  // Space that is given back when the disk is full, so that the index and generations can still be written.
+  std::string IndexReserve() const { return Index() + ".reserve"; }
   std::string Job(const commit::JobKey& job) const { return data_dir_ + "/" + job.project + "/" + job.job; }
   std::string Checkpoint(const commit::JobKey& job, const commit::CheckpointId& id) const {
     return Job(job) + "/" + CheckpointDirectoryName(id.step, id.generation);

@@ -1,9 +1,14 @@
 #include "checkpoint/index/rocksdb_index.h"
 
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/write_batch.h>
 
+#include <array>
+#include <cstdarg>
+#include <cstdio>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <utility>
@@ -19,8 +24,22 @@ namespace {
 
 constexpr std::uint64_t kReserveBytes = 4 * base::kMiB;  // enough for thousands of batches and a compaction
 
+// RocksDB's own words go to belayd's log. Its own log file would be one more thing to write to, and 7.8 aborts the process
+// when it is written to a full disk.
+class IndexLogger final : public rocksdb::Logger {
+ public:
+  IndexLogger() : rocksdb::Logger(rocksdb::InfoLogLevel::WARN_LEVEL) {}
+  using rocksdb::Logger::Logv;
+  void Logv(const char* format, std::va_list words) override {
+    std::array<char, 512> text{};
+    std::vsnprintf(text.data(), text.size(), format, words);
+    base::LogWarning("index", {{"rocksdb", std::string(text.data())}});
+  }
+};
+
 rocksdb::Options IndexOptions() {
   rocksdb::Options options;
+  options.info_log = std::make_shared<IndexLogger>();
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.write_buffer_size = 4 * base::kMiB;
@@ -30,9 +49,6 @@ rocksdb::Options IndexOptions() {
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.max_open_files = 64;
   options.max_background_jobs = 2;
-  options.keep_log_file_num = 2;
-  options.max_log_file_size = base::kMiB;
-  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
   options.compression = rocksdb::kNoCompression;  // builds of RocksDB differ in what they can read
   return options;
 }
@@ -52,7 +68,13 @@ class RocksIndex final : public base::Index {
 
   base::Status Open() {
     BELAY_TRY(base::MakeDirectories(files_, directory_));
-    BELAY_TRY(OpenDatabase());
+    base::Status opened = OpenDatabase();
+    if (!opened && opened.error().code == Code::kNoSpace) {
+      // A daemon that cannot start could not even remove checkpoints.
+      base::IgnoreError(files_.Remove(ReservePath()), "there may be none left");
+      opened = OpenDatabase();
+    }
+    BELAY_TRY(opened);
     KeepReserve();
     return {};
   }

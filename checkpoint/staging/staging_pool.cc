@@ -1,10 +1,10 @@
 #include "checkpoint/staging/staging_pool.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "runtime/base/fault_points.h"
 #include "runtime/base/log.h"
@@ -54,8 +54,14 @@ base::Status StagingPool::Allocate(const std::string& owner, base::Rank rank, st
 }
 
 void StagingPool::Free(const std::string& owner, base::Rank rank) {
-  const std::scoped_lock lock(mutex_);
-  memories_.erase({owner, rank});
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = memories_.find({owner, rank});
+    if (found == memories_.end()) return;
+    freed_.push_back(std::move(found->second));
+    memories_.erase(found);
+  }
+  changed_.notify_all();
 }
 
 std::shared_ptr<StagingMemory> StagingPool::Find(const std::string& owner, base::Rank rank) const {
@@ -72,8 +78,16 @@ void StagingPool::WaitTouched() {
 void StagingPool::TouchLoop() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !untouched_.empty(); });
+    changed_.wait(lock, [this] { return stopping_ || !untouched_.empty() || !freed_.empty(); });
     if (stopping_) return;
+    if (!freed_.empty()) {
+      // Before more is touched, so that the two are never there together.
+      std::vector<std::shared_ptr<StagingMemory>> freed = std::exchange(freed_, {});
+      lock.unlock();
+      freed.clear();  // the kernel takes its time for hundreds of gigabytes
+      lock.lock();
+      continue;
+    }
     const std::weak_ptr<StagingMemory> next = untouched_.front();
     untouched_.pop_front();
     touching_ = true;
@@ -93,11 +107,6 @@ void StagingPool::TouchLoop() {
     touching_ = false;
     changed_.notify_all();
   }
-}
-
-std::uint64_t DefaultMemoryBudget() {
-  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
-  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2;
 }
 
 }  // namespace belay::checkpoint

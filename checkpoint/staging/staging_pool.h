@@ -17,6 +17,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
@@ -63,12 +64,10 @@ class StagingPool {
   std::condition_variable changed_;
   std::map<Key, std::shared_ptr<StagingMemory>> memories_;  // guarded by mutex_
   std::deque<std::weak_ptr<StagingMemory>> untouched_;      // guarded by mutex_
+  std::vector<std::shared_ptr<StagingMemory>> freed_;       // to be let go of; guarded by mutex_
   bool touching_ = false;                                   // guarded by mutex_
   bool stopping_ = false;                                   // guarded by mutex_
   std::thread toucher_;
 };
-
-// Half of the machine's memory: the default budget.
-std::uint64_t DefaultMemoryBudget();
 
 }  // namespace belay::checkpoint

@@ -48,6 +48,8 @@ inline void LogError(std::string_view e, std::initializer_list<LogField> f = {})
 struct LogOptions {
   std::string program;  // the name in each line
   std::string path;     // empty: stderr
+  // 0: no limit. Else the file is renamed when it is this large (x.log to x.1.log, replacing it) and a new one begun.
+  std::size_t bytes_max = 0;
   bool json = false;
   LogLevel level = LogLevel::kInfo;
 };

@@ -37,6 +37,37 @@ def test_a_full_disk_fails_the_saves_and_not_the_training(box, reference):
     box.assert_nothing_left()
 
 
+def fill(folder):
+    """Takes the last byte of the file system."""
+    with open(folder / "filler", "wb", buffering=0) as filler:
+        try:
+            while filler.write(b"x" * 4096):
+                pass
+        except OSError:
+            pass
+
+
+def test_a_disk_that_is_full_to_the_last_byte_can_still_be_cleared(box):
+    mount_tmpfs(box, box.data, "24m")
+    training = Training(box, "gpt", 1, steps=60)
+    training.run().expect(0)
+    box.assert_nothing_left()
+    oldest = box.checkpoints()[0]
+    fill(box.data)
+    assert "step" in box.run("ckpt", "list", "j").expect(0).out.lower()
+    box.run("ckpt", "remove", "j", "20").expect(0)
+    assert not oldest.exists()
+    box.run("ckpt", "verify", "j").expect(0)
+
+
+def test_a_new_data_folder_on_a_full_disk(box):
+    mount_tmpfs(box, box.data, "4m")
+    fill(box.data)
+    run = Training(box, "gpt", 1).run(seconds=60)
+    run.expect(73)
+    assert str(box.data) in run.err and "space" in run.err.lower(), run.text()
+
+
 def test_a_read_only_data_folder(box):
     mount_tmpfs(box, box.data, "4m")
     subprocess.run(["mount", "-o", "remount,ro", str(box.data)], check=True)

@@ -1,6 +1,7 @@
 #include "runtime/base/log.h"
 
 #include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -126,7 +127,10 @@ Status StartLogging(const LogOptions& options) {
     if (options.path.empty()) {
       sink.logger = MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>());
     } else {
-      sink.logger = MakeLogger(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.path));
+      sink.logger =
+          options.bytes_max == 0
+              ? MakeLogger(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.path))
+              : MakeLogger(std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.path, options.bytes_max, 1));
     }
   } catch (const spdlog::spdlog_ex& error) {
     return Fail(Code::kIo, "cannot open the log ", options.path, ": ", error.what());

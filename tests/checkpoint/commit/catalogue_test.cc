@@ -88,7 +88,7 @@ TEST_F(CatalogueTest, RemovingNeedsForceForTheNewestAndForOnesInUse) {
   EXPECT_EQ(core.CodeOf(core.Ask(launcher, RemoveCheckpoint{kJob, Step(20), {}, false})), Code::kInvalidArgument);
   const auto reader = core.Connect();
   core.Ask(reader, OpenCheckpoint{kJob, Step(10), {}, false, {}});
-  EXPECT_EQ(core.CodeOf(core.Ask(launcher, RemoveCheckpoint{kJob, Step(10), {}, false})), Code::kInvalidArgument);
+  EXPECT_EQ(core.CodeOf(core.Ask(launcher, RemoveCheckpoint{kJob, Step(10), {}, false})), Code::kBusy);
   core.Disconnect(reader);
   const auto removal = core.Ask(launcher, RemoveCheckpoint{kJob, Step(10), {}, false});
   EXPECT_FALSE(core.Answered(removal)) << "not before it is gone";

@@ -53,6 +53,49 @@ TEST(RunsTest, ASecondLauncherIsRefusedWhileTheFirstLives) {
   EXPECT_EQ(core.BeginRunOf(second, 2, 8), Generation(2));
 }
 
+TEST(RunsTest, AGenerationThatNeverWasCannotBeContinued) {
+  CoreHarness core;
+  const auto launcher = core.Connect();
+  const auto of = [&](std::uint64_t generation) {
+    return core.CodeOf(core.Ask(launcher, BeginRun{kJob, 2, "host", 7, Generation(generation)}));
+  };
+  EXPECT_EQ(of(~std::uint64_t{0}), Code::kInvalidArgument) << "the next one would be 0";
+  core.BeginRunOf(launcher, 2, 7);
+  EXPECT_EQ(of(2), Code::kInvalidArgument);
+}
+
+TEST(RunsTest, ARankThatAttachesAgainAfterTheEndFindsItsMemory) {
+  CoreHarness core;
+  const auto launcher = core.Connect();
+  const auto generation = core.BeginRunOf(launcher, 1);
+  core.AttachRank(0, 1, generation);
+  core.Ask(launcher, EndRun{kJob, generation, "done"});
+  const auto again = core.Connect();
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(again, CoreHarness::AttachOf(0, 1, generation))).reused);
+  const auto larger = core.Connect();
+  EXPECT_TRUE(core.Ok(core.Ask(larger, CoreHarness::AttachOf(0, 1, generation, 65536))));
+}
+
+TEST(RunsTest, MemoryThatCannotBeHadTakesNobodyElses) {
+  CoreHarness core;
+  const JobKey idle{"default", "idle"};
+  const auto launcher = core.Connect();
+  const auto first = core.BeginRunOf(launcher, 1, 77, {}, idle);
+  const auto rank = core.AttachRank(0, 1, first, 8192, {}, idle);
+  core.Save({rank}, 10);
+  core.Disconnect(rank);
+  core.Disconnect(launcher);
+  ASSERT_TRUE(core.Points(idle).at(0).in_memory);
+
+  const auto greedy = core.Connect();
+  const auto generation = core.BeginRunOf(greedy, 1);
+  const auto asker = core.Connect();
+  EXPECT_EQ(core.CodeOf(core.Ask(asker, CoreHarness::AttachOf(0, 1, generation, 2 << 20))), Code::kNoSpace);
+  EXPECT_TRUE(core.Points(idle).at(0).in_memory) << "all of it would not have been enough";
+  EXPECT_TRUE(core.Ok(core.Ask(asker, CoreHarness::AttachOf(0, 1, generation, 1 << 20))));
+  EXPECT_FALSE(core.Points(idle).at(0).in_memory) << "this time it was";
+}
+
 TEST(RunsTest, TwoLaunchersAtTheSameMomentGetOneGrant) {
   CoreHarness core;
   const auto first = core.Connect();

@@ -40,6 +40,15 @@ TEST_F(LogTest, TextFormIsOneLineAnEvent) {
                            Str(kTime, " info    belayd committed step=1200 seconds=1.25 whole=true job=gpt"))));
 }
 
+TEST_F(LogTest, AFullFileIsRenamedAndANewOneBegun) {
+  EXPECT_OK(StartLogging({.program = "belayd", .path = folder_ / "b.log", .bytes_max = 4096}));
+  for (int i = 0; i < 300; ++i) LogInfo("line", {{"number", i}});
+  const auto size = [&](std::string_view name) { return PosixFileSystem().Stat(folder_ / name)->size_bytes; };
+  EXPECT_LE(size("b.log"), 4096U);
+  EXPECT_LE(size("b.1.log"), 4096U);
+  EXPECT_THAT(*PosixFileSystem().List(folder_.path()), testing::UnorderedElementsAre("b.1.log", "b.log"));
+}
+
 TEST_F(LogTest, TextValuesCannotForgeLinesOrFields) {
   Start(false);
   LogError("failed", {{"why", "no space\nfake=1 \"x\""}, {"empty", ""}});

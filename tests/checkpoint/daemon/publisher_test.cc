@@ -1,0 +1,86 @@
+// What the publisher does when the disk answers with errors; the real daemon's disks are in disk_trouble_test.cc.
+#include "checkpoint/daemon/publisher.h"
+
+#include "runtime/base/fault/faulty_file_system.h"
+#include "runtime/base/sim/mem_file_system.h"
+#include "runtime/base/sim/memory_index.h"
+#include "runtime/base/sim/sim_clock.h"
+#include "tests/runtime/base/test_util.h"
+
+namespace belay::checkpoint {
+namespace {
+
+using base::Code;
+using base::Exists;
+using base::FileOperation;
+using base::Generation;
+
+const commit::JobKey kJob{"default", "gpt"};
+
+class PublisherTest : public testing::Test {
+ protected:
+  PublisherTest() { EXPECT_OK(base::MakeDirectories(memory_, "/data/.belayd")); }
+
+  std::string MakeCheckpoint(std::int64_t step, bool committed) {
+    const std::string folder = folders_.Checkpoint(kJob, {Generation(1), base::Step(step)});
+    EXPECT_OK(base::MakeDirectories(memory_, folder));
+    EXPECT_OK(base::WriteFileDurably(memory_, folder + "/rank-00000.model.safetensors", "bytes"));
+    if (committed) EXPECT_OK(base::WriteFileDurably(memory_, folder + "/manifest.json", "{}"));
+    return folder;
+  }
+  commit::GenerationPersisted Begin() { return publisher_.Persist({kJob, Generation(2), 0}); }
+
+  base::MemFileSystem memory_;
+  base::FaultyFileSystem files_{memory_};
+  base::SimClock clock_;
+  base::MemoryIndex index_;
+  index::Folders folders_{"/data"};
+  Publisher publisher_{files_, clock_, folders_, index_, 0};
+};
+
+TEST_F(PublisherTest, ANewRunSweepsWhatNobodyCommitted) {
+  const std::string kept = MakeCheckpoint(10, true);
+  const std::string swept = MakeCheckpoint(20, false);
+  EXPECT_FALSE(Begin().error.has_value());
+  EXPECT_TRUE(Exists(memory_, kept + "/manifest.json"));
+  EXPECT_FALSE(Exists(memory_, swept));
+}
+
+TEST_F(PublisherTest, ACheckpointThatCannotBeLookedAtIsNotSwept) {
+  const std::string kept = MakeCheckpoint(10, true);
+  const auto rule =
+      files_.Add({.path_contains = "manifest.json", .operation = FileOperation::kStat, .code = Code::kIo, .count = 0});
+  EXPECT_FALSE(Begin().error.has_value());
+  EXPECT_GT(files_.Fired(rule), 0U);
+  EXPECT_TRUE(Exists(memory_, kept + "/manifest.json"));
+  EXPECT_TRUE(Exists(memory_, kept + "/rank-00000.model.safetensors"));
+}
+
+TEST_F(PublisherTest, ADeletionThatCannotBeLookedAtIsNotCalledDone) {
+  const std::string kept = MakeCheckpoint(10, true);
+  files_.Add({.path_contains = "manifest.json", .operation = FileOperation::kStat, .code = Code::kIo, .count = 0});
+  const auto event = publisher_.Delete({kJob, {Generation(1), base::Step(10)}});
+  ASSERT_TRUE(event.error.has_value());
+  EXPECT_EQ(event.error->code, Code::kIo);
+  EXPECT_TRUE(Exists(memory_, kept + "/manifest.json"));
+}
+
+TEST_F(PublisherTest, AFullDiskGivesItsReserveForTheNextGeneration) {
+  ASSERT_OK(base::WriteFileDurably(memory_, folders_.IndexReserve(), "some space"));
+  ASSERT_OK(base::MakeDirectories(memory_, folders_.Job(kJob)));
+  files_.Add({.path_contains = ".generation", .operation = FileOperation::kWrite, .code = Code::kNoSpace, .count = 1});
+  const auto event = Begin();
+  EXPECT_FALSE(event.error.has_value());
+  EXPECT_FALSE(Exists(memory_, folders_.IndexReserve()));
+}
+
+TEST_F(PublisherTest, ADiskThatStaysFullGrantsNoGeneration) {
+  ASSERT_OK(base::MakeDirectories(memory_, folders_.Job(kJob)));
+  files_.Add({.path_contains = ".generation", .operation = FileOperation::kWrite, .code = Code::kNoSpace, .count = 0});
+  const auto event = Begin();
+  ASSERT_TRUE(event.error.has_value());
+  EXPECT_EQ(event.error->code, Code::kNoSpace);
+}
+
+}  // namespace
+}  // namespace belay::checkpoint
