@@ -20,7 +20,7 @@ std::vector<std::string> MpirunCommand(const MpirunRequest& request) {
       {"btl_vader_backing_directory", request.memory_directory},
   };
   for (const auto& [key, value] : ours) {
-    if (std::ranges::any_of(request.mca, [&](const auto& user) { return user.first == key; })) continue;
+    if (std::ranges::any_of(request.mca, [&key = key](const auto& user) { return user.first == key; })) continue;
     argv.insert(argv.end(), {"--mca", key, value});
   }
   for (const auto& [key, value] : request.mca) argv.insert(argv.end(), {"--mca", key, value});
