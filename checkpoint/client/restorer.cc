@@ -230,7 +230,7 @@ Result<std::unique_ptr<Restorer>> Restorer::Open(Client& client, const Checkpoin
   for (const ManifestFile& file : opened.manifest.files) (file.kind == "records" ? records : shards).push_back(file);
   auto restorer = std::make_unique<FileRestorer>(std::move(opened.manifest));
   AddFromDaemon(client, exact, from_memory, shards, *restorer);
-  AddFromDaemon(client, exact, false, records, *restorer);  // small, and always on disk
+  AddFromDaemon(client, exact, from_memory, records, *restorer);
   return std::unique_ptr<Restorer>(std::move(restorer));
 }
 

@@ -76,14 +76,19 @@ Result<std::unique_ptr<ByteSource>> FileSource(std::unique_ptr<base::File> file,
 
 Result<std::unique_ptr<ShardReader>> ShardReader::Open(const Manifest& manifest, const ManifestFile& file,
                                                        std::unique_ptr<ByteSource> source) {
+  if (file.header_bytes > 8 + kShardHeaderBytesMax) {
+    return Fail(Code::kCorrupt, "the manifest gives ", file.name, " a header of ", file.header_bytes,
+                " bytes; the limit is ", 8 + kShardHeaderBytesMax);
+  }
   if (source->Size() < file.header_bytes || file.header_bytes < 8) {
     return Fail(Code::kIncomplete, file.name, " is truncated: ", source->Size(), " of ", file.bytes,
                 " bytes, not even its header (", file.header_bytes, " bytes) is whole");
   }
   std::vector<std::byte> start(file.header_bytes);
   if (auto read = source->Read(0, start); !read) return base::Wrap(std::move(read).error(), "cannot read ", file.name);
-  BELAY_ASSIGN(const std::uint64_t header_bytes, ShardHeaderBytes(std::span(start).first(8)));
-  if (header_bytes != file.header_bytes || Sha256Hex(std::span<const std::byte>(start)) != file.header_sha256) {
+  // The digest first: a length that damage has made huge is damage, not a limit that somebody exceeded.
+  const bool same = Sha256Hex(std::span<const std::byte>(start)) == file.header_sha256;
+  if (!same || ShardHeaderBytes(std::span(start).first(8)) != file.header_bytes) {
     return Fail(Code::kCorrupt, file.name, " is damaged: its header (file bytes 0 to ", file.header_bytes,
                 ") does not match the manifest");
   }
@@ -147,6 +152,10 @@ Result<Records> ReadRecords(const ManifestFile& file, const ByteSource& source) 
   if (source.Size() != file.bytes) {
     return Fail(source.Size() < file.bytes ? Code::kIncomplete : Code::kCorrupt, file.name, " has ", source.Size(),
                 " bytes instead of ", file.bytes);
+  }
+  if (file.bytes > kRecordsBytesMax) {
+    return Fail(Code::kCorrupt, "the manifest gives ", file.name, " ", file.bytes, " bytes; the limit is ",
+                kRecordsBytesMax);
   }
   std::string text(file.bytes, '\0');
   if (auto read = source.Read(0, std::as_writable_bytes(std::span(text))); !read) {

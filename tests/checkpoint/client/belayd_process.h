@@ -16,14 +16,18 @@ namespace belay::checkpoint {
 
 class BelaydProcess {
  public:
-  // `program`: the path of belayd.
-  explicit BelaydProcess(std::string program) : program_(std::move(program)) { Start(); }
+  // `program`: the path of belayd. `faults`: what BELAY_FAULTS shall say.
+  explicit BelaydProcess(std::string program, std::string faults = "")
+      : program_(std::move(program)), faults_(std::move(faults)) {
+    Start();
+  }
   ~BelaydProcess() { Kill(); }
 
   void Start() {
     base::SpawnRequest request;
     request.argv = {program_, "--data-dir", data_dir(), "--socket", socket()};
     request.environment = base::WholeEnvironment();
+    request.environment["BELAY_FAULTS"] = faults_;
     auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
     ASSERT_TRUE(pid) << pid.error().Text();
     pid_ = *pid;
@@ -52,7 +56,7 @@ class BelaydProcess {
   std::string socket() const { return scratch_.path() + "/s"; }
 
  private:
-  std::string program_;
+  std::string program_, faults_;
   ScratchFolder scratch_;
   pid_t pid_ = 0;
 };

@@ -98,6 +98,29 @@ TEST(BelaydTest, NamesFileTensorAndOffsetOfDamageOnDiskWhileMemoryIsWell) {
   ExpectRestores(daemon, 10, true, 1);
 }
 
+TEST(BelaydTest, WhatTheDiskRefusedIsRestoredFromMemoryWithItsRecords) {
+  BelaydProcess daemon(BELAYD_PROGRAM, "write.after_data=nospace@4");  // three files a save: the second save's first
+  Trainers trainers(daemon, 1);
+  trainers.Save(10);
+  trainers.ranks[0].Become(20);
+  Snapshotter& snapshotter = *trainers.snapshotters[0];
+  ASSERT_TRUE(snapshotter.Begin(base::Step(20), "interval"));
+  ASSERT_TRUE(snapshotter.Copy(nullptr));
+  ASSERT_TRUE(snapshotter.Seal({{"sampler", "20"}}, {}, std::nullopt));
+  const auto outcome = snapshotter.Wait(base::Step(20), std::chrono::seconds(60));
+  ASSERT_TRUE(outcome) << outcome.error().Text();
+  EXPECT_EQ(outcome->state, SnapshotState::kFailed);
+
+  const auto points = daemon.Connect()->RestorePoints({"default", "gpt"});
+  ASSERT_TRUE(points);
+  ASSERT_EQ(points->size(), 2U);
+  EXPECT_EQ(points->front().step, base::Step(20));
+  EXPECT_TRUE(points->front().in_memory);
+  EXPECT_FALSE(points->front().committed);
+  ExpectRestores(daemon, 20, true, 1);
+  ExpectRestores(daemon, 10, false, 1);
+}
+
 TEST(BelaydTest, AttachesAgainAfterTheDaemonWasKilled) {
   BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 2);

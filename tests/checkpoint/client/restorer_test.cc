@@ -103,6 +103,18 @@ TEST_F(RestorerTest, NamesFileTensorAndOffsetOfAFlippedByte) {
               AllOf(HasSubstr(name), HasSubstr("tensor optimizer.m"), HasSubstr("from its byte")));
 }
 
+TEST_F(RestorerTest, AFlippedByteInTheLengthOfAHeaderIsDamageToo) {
+  const std::string name = "rank-00001.optimizer.safetensors";
+  for (const std::streamoff at : {0, 3, 6, 7}) {
+    FlipByte(Shard(name), at);
+    const auto problems = Open()->Problems();
+    FlipByte(Shard(name), at);
+    ASSERT_EQ(problems.size(), 1U) << at;
+    EXPECT_EQ(problems[0].code, Code::kCorrupt) << at;
+    EXPECT_THAT(problems[0].Text(), AllOf(HasSubstr(name), HasSubstr("header")));
+  }
+}
+
 TEST_F(RestorerTest, NamesATruncatedFileAndWhatIsMissing) {
   const std::string name = "rank-00000.optimizer.safetensors";
   const auto size = std::filesystem::file_size(Shard(name));
