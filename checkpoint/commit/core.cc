@@ -70,7 +70,11 @@ void Core::Handle(const RequestArrived& event) {
       event.request);
 }
 
-void Core::Handle(const StopSignal& /*event*/) { StopGently(); }
+// A private daemon belongs to a run, and a batch system that ends the run signals both: it stays until they have saved
+// and left. DaemonStop still stops it.
+void Core::Handle(const StopSignal& /*event*/) {
+  if (!config_.is_private || state_.connections.empty()) StopGently();
+}
 void Core::Handle(const Tick& /*event*/) {}  // Step looks at the deadlines after every event
 
 void Core::StopGently() {

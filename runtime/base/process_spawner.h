@@ -27,6 +27,7 @@ struct SpawnRequest {
   std::vector<int> inherited;                      // descriptors that stay open in the child under the same number
   bool dies_with_parent = true;                    // SIGKILL when the spawning thread ends (prctl(2), PR_SET_PDEATHSIG)
   bool new_session = false;                        // setsid: detached from the terminal, for daemons
+  std::vector<int> blocked_signals;                // stay blocked in the child; every other one is not
 };
 
 struct ExitEvent {
@@ -48,8 +49,8 @@ class ProcessSpawner {
 
 // The machine's processes; lives as long as the process.
 //
-// A child starts with every signal unblocked and at its default, and with no descriptor but 0, 1, 2 and the inherited
-// ones.
+// A child starts with every signal at its default and unblocked (but for blocked_signals), and with no descriptor but
+// 0, 1, 2 and the inherited ones.
 ProcessSpawner& PosixProcessSpawner();
 
 // Grandchildren whose parent ends become children of this process instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).

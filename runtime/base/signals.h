@@ -16,6 +16,7 @@ namespace belay::base {
 class SignalWatcher {
  public:
   // Blocks `signals` in the calling thread and in those it will start. They stay blocked when the watcher is gone.
+  // Those that the process was started with as ignored stay ignored.
   static Result<SignalWatcher> Create(std::initializer_list<int> signals);
 
   // The next signal; no value once the deadline passes or after Interrupt(). One thread at a time.

@@ -36,6 +36,8 @@ class Connection {
   // Sends one message whole or fails; any thread, one at a time inside. Does not wait for a peer that has stopped
   // reading longer than the connection's send timeout (5 s): then kTimeout, and the connection is finished.
   virtual Status Send(const Message& message) = 0;
+  // From now on Send waits for a slow peer as long as it takes; the end of the peer or Shutdown() still ends it.
+  virtual void SendWithoutTimeout() {}
   // The next message; no value if the peer closed in good order between messages. One thread at a time.
   // A missing deadline waits for ever. kTimeout leaves the connection usable only if nothing had arrived yet.
   virtual Result<std::optional<Message>> Receive(std::optional<Duration> deadline) = 0;

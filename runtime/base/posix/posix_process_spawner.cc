@@ -33,6 +33,7 @@ struct Plan {
   std::string working_directory;
   bool dies_with_parent = true;
   bool new_session = false;
+  sigset_t blocked;
   pid_t parent = 0;
   UniqueFd failure;  // the child's end: errno of what failed
 };
@@ -77,9 +78,7 @@ void CloseAllButStdioOnExec() {
   struct sigaction standard {};
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) ::sigaction(signal, &standard, nullptr);
-  sigset_t none;
-  sigemptyset(&none);
-  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &plan.blocked, nullptr);
 
   int worst = ENOENT;
   for (const std::string& path : plan.candidates) {
@@ -138,6 +137,8 @@ Result<Plan> MakePlan(SpawnRequest request) {
   plan.working_directory = std::move(request.working_directory);
   plan.dies_with_parent = request.dies_with_parent;
   plan.new_session = request.new_session;
+  sigemptyset(&plan.blocked);
+  for (const int signal : request.blocked_signals) sigaddset(&plan.blocked, signal);
   plan.parent = ::getpid();
   return plan;
 }

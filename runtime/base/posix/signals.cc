@@ -15,7 +15,12 @@ namespace belay::base {
 Result<SignalWatcher> SignalWatcher::Create(std::initializer_list<int> signals) {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : signals) sigaddset(&set, signal);
+  for (const int signal : signals) {
+    // Ignored by whoever started us (nohup, a shell's background job): blocking it would bring it back.
+    struct sigaction inherited {};
+    if (::sigaction(signal, nullptr, &inherited) == 0 && inherited.sa_handler == SIG_IGN) continue;
+    sigaddset(&set, signal);
+  }
   if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
     return FailErrno(error, "cannot block signals");
   }

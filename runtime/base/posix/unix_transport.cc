@@ -50,6 +50,7 @@ class UnixConnection final : public Connection {
  public:
   UnixConnection(UniqueFd fd, Peer peer) : fd_(std::move(fd)), peer_(peer) {}
 
+  void SendWithoutTimeout() override { send_timeout_ = false; }
   Status Send(const Message& message) override {
     const auto header = EncodeFrameHeader(message);
     if (!header) return tl::unexpected<Error>(header.error());
@@ -105,7 +106,9 @@ class UnixConnection final : public Connection {
       if (BrokenPipe(errno)) return Fail(Code::kUnavailable, "the peer has closed the connection");
       if (errno != EAGAIN) return FailErrno(errno, "cannot send");
       pollfd wanted{fd_.get(), POLLOUT, 0};
-      BELAY_ASSIGN(const bool ready, PollUntil(std::span(&wanted, 1), Deadline(kSendTimeout)));
+      BELAY_ASSIGN(const bool ready,
+                   PollUntil(std::span(&wanted, 1),
+                             Deadline(send_timeout_ ? std::optional<Duration>(kSendTimeout) : std::nullopt)));
       if (!ready) return Fail(Code::kTimeout, "the peer has not read for 5 s");
     }
     return {};
@@ -203,6 +206,7 @@ class UnixConnection final : public Connection {
   const UniqueFd fd_;
   const Peer peer_;
   std::mutex send_mutex_;
+  std::atomic<bool> send_timeout_{true};
   std::atomic<bool> broken_{false};
   std::atomic<bool> shut_{false};
 };

@@ -331,6 +331,21 @@ TEST(RunsTest, StoppingDrainsWhatIsSealedAndGivesUpTheRest) {
   EXPECT_EQ(core.Count<Exit>(), 1U);
 }
 
+TEST(RunsTest, APrivateDaemonOutlivesASignalThatItsRunGetsToo) {
+  CoreConfig config = CoreHarness::Config();
+  config.is_private = true;
+  CoreHarness core(config);
+  const auto launcher = core.Connect();
+  const auto rank = core.AttachRank(0, 1, core.BeginRunOf(launcher, 1));
+  core.Send(StopSignal{});
+  core.Save({rank}, 10);
+  core.Disconnect(rank);
+  core.Disconnect(launcher);
+  EXPECT_EQ(core.Count<Exit>(), 0U);
+  core.Send(StopSignal{});  // nobody is there any more
+  EXPECT_EQ(core.Count<Exit>(), 1U);
+}
+
 TEST(RunsTest, AStopIsRefusedWhileARunIsAliveUnlessForced) {
   CoreHarness core;
   const auto launcher = core.Connect();
