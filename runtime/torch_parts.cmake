@@ -9,6 +9,7 @@ belay_library(training
     comm/stop_vote.cc
     comm/transfers.cc
     parallel/sampler.cc
+    session/device_choice.cc
     session/run_environment.cc
     session/session_state.cc
     session/stop_signals.cc
@@ -40,6 +41,7 @@ belay_library(runtime
     state/restore.cc
     state/state_set.cc
     state/tensors.cc
+    state/thrown.cc
   LINK belay::training belay::base belay::client belay::cuda belay::metrics_files belay::save_worker belay::torch MPI::MPI_C
   PRIVATE_LINK nlohmann_json::nlohmann_json)
 target_precompile_headers(belay_runtime PRIVATE <torch/torch.h>)

@@ -2,11 +2,14 @@
 //
 // belay-rank makes it (memfd), passes it by inheritance in BELAY_CONTROL_FD and reads progress from it; the trainer
 // maps it and looks at `stop_requested` once a step. Every field is one lock-free atomic written by one side only.
-// Version 1; fields may be added in `reserved`, never moved. A reader refuses another magic or version.
+// Version 1; fields may be added at the end, never moved: a page is always 4 KiB, zero where its maker knew of no
+// field, so a trainer may write what an older belay-rank does not read, and what an older trainer does not write stays
+// unknown. A reader refuses another magic or version.
 #pragma once
 
 #include <atomic>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 
 namespace belay::base {
@@ -40,12 +43,17 @@ struct ControlPage {
   std::atomic<std::uint64_t> loss_bits;      // the rest: bit patterns of doubles, NaN when unknown
   std::atomic<std::uint64_t> samples_per_second_bits;
   std::atomic<std::uint64_t> tokens_per_second_bits;
-  std::atomic<std::uint64_t> stall_ms_bits;  // of the last save, at the step boundary
+  std::atomic<std::uint64_t> stall_ms_bits;  // of the last save, with the wait before the update
   std::atomic<std::uint32_t> outcome;        // 0 running, 1 finished, 2 stopped and saved, 3 stopped, not saved
   std::atomic<std::uint32_t> reserved_tail;
   std::atomic<std::int64_t> resumed_step;  // -1: fresh start
+  // Of the last step: the wait for input, as the program told Metrics; 0 also where it does not measure it.
+  std::atomic<std::uint64_t> data_wait_ms_bits;
 };
 static_assert(sizeof(ControlPage) <= 4096);
+// Programs built against an older belay keep writing where they did.
+static_assert(offsetof(ControlPage, loss_bits) == 64 && offsetof(ControlPage, resumed_step) == 104 &&
+              offsetof(ControlPage, data_wait_ms_bits) == 112);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
 
 inline std::uint64_t DoubleBits(double value) { return std::bit_cast<std::uint64_t>(value); }

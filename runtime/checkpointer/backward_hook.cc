@@ -1,22 +1,19 @@
 #include "runtime/checkpointer/backward_hook.h"
 
 #include <atomic>
-#include <set>
+#include <map>
 
 #include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/utils/lambda_post_hook.h>
-#include <torch/csrc/autograd/variable.h>
 
 namespace belay::runtime {
 
 struct BackwardHook::Shared {
   std::function<void()> at_end;
   std::atomic<bool> alive{true};
-  // The backward pass that has its callback already; accumulators of several GPUs run on several threads.
+  // The backward pass that has its callback already; the gradients of several GPUs come on several threads.
   std::atomic<int> queued_for{-1};
-  std::set<const void*> watched;
-  // The tensor holds its accumulator only weakly; without these the hooks would vanish with the first graph.
-  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators;
+  // Weak, so that a parameter which the program dropped is freed; but its address is not given to another one.
+  std::map<const void*, c10::weak_intrusive_ptr<c10::TensorImpl>> watched;
 };
 
 BackwardHook::BackwardHook(std::function<void()> at_end) : shared_(std::make_shared<Shared>()) {
@@ -27,25 +24,20 @@ BackwardHook::~BackwardHook() { shared_->alive = false; }
 
 void BackwardHook::Watch(const std::vector<at::Tensor>& parameters) {
   for (const at::Tensor& parameter : parameters) {
-    if (!shared_->watched.insert(parameter.unsafeGetTensorImpl()).second) continue;
-    auto accumulator = torch::autograd::impl::grad_accumulator(parameter);
-    if (accumulator == nullptr) continue;  // does not require a gradient
-    using torch::autograd::variable_list;
-    const std::weak_ptr<Shared> weak = shared_;
-    accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(
-        [weak](const variable_list& outputs, const variable_list& /*inputs*/) {
-          const auto shared = weak.lock();
-          if (shared == nullptr || !shared->alive) return outputs;
-          const int pass = torch::autograd::get_current_graph_task_id();
-          if (shared->queued_for.exchange(pass) != pass) {
-            torch::autograd::Engine::get_default_engine().queue_callback([weak] {
-              const auto still = weak.lock();
-              if (still != nullptr && still->alive) still->at_end();
-            });
-          }
-          return outputs;
-        }));
-    shared_->accumulators.push_back(std::move(accumulator));
+    if (!parameter.requires_grad()) continue;
+    const auto [at, added] = shared_->watched.emplace(parameter.unsafeGetTensorImpl(), parameter.getIntrusivePtr());
+    if (!added) continue;
+    // A hook of the tensor, not of its accumulator: grad() computes the same gradients and accumulates none.
+    parameter.register_hook([weak = std::weak_ptr<Shared>(shared_)](const at::TensorBase& /*gradient*/) {
+      const auto shared = weak.lock();
+      if (shared == nullptr || !shared->alive) return;
+      const int pass = torch::autograd::get_current_graph_task_id();
+      if (shared->queued_for.exchange(pass) == pass) return;
+      torch::autograd::Engine::get_default_engine().queue_callback([weak] {
+        const auto still = weak.lock();
+        if (still != nullptr && still->alive) still->at_end();
+      });
+    });
   }
 }
 

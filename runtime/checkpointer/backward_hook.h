@@ -1,8 +1,11 @@
 // Calls something at the end of every backward pass: the last moment before an optimizer may change the parameters.
 //
-// Hooks on the gradient accumulators notice that a backward pass runs; the first of them in a pass queues a callback on
-// the engine, which calls it when all gradients (and the reducer's averages) are there, on the thread that called
-// backward.
+// A hook on each parameter notices that a gradient for it was computed, by backward() or by torch::autograd::grad().
+// The first of them in a pass queues a callback, which the engine calls when the pass has ended, before backward() or
+// grad() returns. So gradients are there, but not what other callbacks do to them: those queued later (the averages of
+// the c10d reducer) are called later. The callback runs on the thread that finished the pass: the one that called
+// backward() for tensors on the CPU, the engine's thread of the device for those on a GPU, with the caller's streams
+// current. The caller is blocked meanwhile and sees all that the callback did, so the two need no lock between them.
 #pragma once
 
 #include <functional>
@@ -20,7 +23,8 @@ class BackwardHook {
   BackwardHook(const BackwardHook&) = delete;
   BackwardHook& operator=(const BackwardHook&) = delete;
 
-  // Parameters watched already are passed over. Cheap enough to be called at every save.
+  // Parameters watched already, and those that require no gradient, are passed over. Cheap enough to be called at every
+  // save.
   void Watch(const std::vector<at::Tensor>& parameters);
 
  private:

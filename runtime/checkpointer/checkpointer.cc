@@ -78,8 +78,10 @@ class Checkpointer::Impl {
         resumed = true;
         first = point->step.value();
         saver_->SetParent(point->step);
-        saved_step_ = first;
-        run_.Committed(first);
+        if (point->committed) {  // what is in memory alone is still to be saved
+          saved_step_ = first;
+          run_.Committed(first);
+        }
       }
       OrThrow(saver_->Prepare());
     }
@@ -100,27 +102,22 @@ class Checkpointer::Impl {
     const bool due = options_.every > 0 && finished_steps_ % options_.every == 0;
     if (!saver_ || !(due || postponed_)) return Next::kContinue;
 
-    const auto start = clock_.Now();
-    const double stall_before = run_.stall_seconds;
-    const auto begun = OrThrow(saver_->Start(Request("interval")));
-    postponed_ = begun == runtime::Saver::Begun::kPostponed;
-    run_.stall_seconds = stall_before + std::chrono::duration<double>(clock_.Now() - start).count();
-    if (begun == runtime::Saver::Begun::kStarted && run_.page() != nullptr) {
-      run_.page()->stall_ms_bits.store(base::DoubleBits(1e3 * (run_.stall_seconds - stall_before)));
-    }
+    postponed_ = OrThrow(saver_->StartBeside(Request("interval"))) == runtime::Saver::Begun::kPostponed;
     return Next::kContinue;
   }
 
   void BeforeUpdate() {
-    if (!saver_) return;
-    const auto start = clock_.Now();
-    saver_->AwaitCopied();
-    run_.stall_seconds += std::chrono::duration<double>(clock_.Now() - start).count();
+    if (saver_) saver_->AwaitCopied();
   }
 
   bool SaveNow(const std::string& reason) {
     if (!saver_) {
       if (run_.place.rank == 0) base::LogError("nothing saved: training runs without checkpoints");
+      return false;
+    }
+    if (finished_steps_ < 0) {
+      // Nobody knows yet of which step it would be.
+      if (run_.place.rank == 0) base::LogError("nothing saved: save_now() comes after resume() or step_done()");
       return false;
     }
     run_.EnterPhase(base::Phase::kSave);

@@ -50,20 +50,6 @@ base::Error Decode(const std::string& text, std::size_t rank) {
   return {base::CodeFromNumber(number), base::Str("rank ", rank, ": ", words), nullptr};
 }
 
-// The same answer on every rank: success, or the error of the lowest rank that may not go on, else of the lowest that
-// failed.
-base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own) {
-  BELAY_ASSIGN(const auto answers, run.AllGather(Encode(own)));
-  base::Status worst;
-  for (std::size_t r = 0; r < answers.size(); ++r) {
-    if (answers[r].empty()) continue;
-    base::Error error = Decode(answers[r], r);
-    if (worst || (AnotherMayDo(worst.error().code) && !AnotherMayDo(error.code)))
-      worst = tl::unexpected(std::move(error));
-  }
-  return worst;
-}
-
 base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client,
                      const RestorePoint& point, checkpoint::RestoreStatistics* statistics) {
   if (client == nullptr) return Fail(Code::kUnavailable, "belayd does not answer");
@@ -80,6 +66,18 @@ base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoi
 }
 
 }  // namespace
+
+base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own) {
+  BELAY_ASSIGN(const auto answers, run.AllGather(Encode(own)));
+  base::Status worst;
+  for (std::size_t r = 0; r < answers.size(); ++r) {
+    if (answers[r].empty()) continue;
+    base::Error error = Decode(answers[r], r);
+    if (worst || (AnotherMayDo(worst.error().code) && !AnotherMayDo(error.code)))
+      worst = tl::unexpected(std::move(error));
+  }
+  return worst;
+}
 
 std::vector<RestorePoint> RestoreCandidates(const std::vector<RestorePoint>& listed) {
   std::vector<RestorePoint> candidates;

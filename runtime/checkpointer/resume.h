@@ -10,11 +10,15 @@
 
 namespace belay::runtime {
 
-// One candidate a copy, in the order in which they are tried: as belayd lists them (newest generation first, then newest
-// step), each point from memory, which is faster and just as checked, before the same from disk.
+// One candidate a copy, in the order in which they are tried: as belayd lists them (newest generation first, then
+// newest step), each point from memory, which is faster and just as checked, before the same from disk.
 std::vector<checkpoint::RestorePoint> RestoreCandidates(const std::vector<checkpoint::RestorePoint>& listed);
 std::string EncodeRestorePoints(const std::vector<checkpoint::RestorePoint>& points);
 base::Result<std::vector<checkpoint::RestorePoint>> DecodeRestorePoints(const std::string& text);
+
+// Collective. The same answer on every rank: success, or the error of the lowest rank that may not go on to another
+// checkpoint, else of the lowest that failed; its words name the rank.
+base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own);
 
 // Collective. Rank 0 asks belayd; every rank loads; a damaged checkpoint is reported on stderr and the next one tried.
 // No value: the job has none yet. kLayoutMismatch and kUnavailable end it at once, others when nothing is left to try;

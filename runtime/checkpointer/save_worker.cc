@@ -26,13 +26,14 @@ SaveWorker::~SaveWorker() {
 }
 
 void SaveWorker::Start(Save save) {
+  // First what may fail: nobody would ever end the stage of a worker without a thread.
+  if (!thread_.joinable()) thread_ = std::thread([this] { Loop(); });
   {
     const std::lock_guard lock(mutex_);
     BELAY_CHECK(stage_ == Stage::kIdle, "a save starts while another is under way");
     save_ = std::move(save);
     stage_ = Stage::kCopying;
   }
-  if (!thread_.joinable()) thread_ = std::thread([this] { Loop(); });
   changed_.notify_all();
 }
 
@@ -78,6 +79,7 @@ SaveReport SaveWorker::Run(const Save& save) {
   SaveReport report{.step = save.step};
   const auto start = clock_.Now();
   auto status = save.snapshotter->Copy(save.unchanged);
+  if (save.copy_ended) save.copy_ended();
   report.copy_seconds = Seconds(clock_.Now() - start);
   {
     const std::lock_guard lock(mutex_);

@@ -41,6 +41,7 @@ class SaveWorker {
     checkpoint::Snapshotter* snapshotter = nullptr;  // Begin has succeeded
     base::Step step;
     std::function<bool()> unchanged;
+    std::function<void()> copy_ended;  // may be empty; called on the worker's thread, however the copy went
     checkpoint::Records records;
     std::map<std::string, double> metrics;
     std::optional<base::Step> parent_step;

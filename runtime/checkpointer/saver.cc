@@ -9,6 +9,10 @@
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
 #include "runtime/base/transport.h"
+#include "runtime/base/units.h"
+#include "runtime/checkpointer/resume.h"
+#include "runtime/session/torch_parts.h"
+#include "runtime/state/thrown.h"
 
 namespace belay::runtime {
 
@@ -51,11 +55,7 @@ Saver::Saver(belay::detail::SessionState& run, StateSet& state, const Checkpoint
       clock_(clock),
       rank_(run.place.rank),
       worker_(clock) {
-  hook_ = std::make_unique<BackwardHook>([this] {
-    const auto start = clock_.Now();
-    AwaitCopied();
-    run_.stall_seconds += Seconds(clock_.Now() - start);
-  });
+  hook_ = std::make_unique<BackwardHook>([this] { AwaitCopied(); });
 }
 
 Saver::~Saver() { hook_.reset(); }
@@ -65,28 +65,42 @@ base::Result<Saver::Verdict> Saver::Agree(Verdict own) {
   return static_cast<Verdict>(worst);
 }
 
+void Saver::DropCapture() {
+  snapshotter_.reset();
+  staging_copier_ = nullptr;
+  ticket_.reset();
+  capture_.reset();
+}
+
+base::Status Saver::Recapture() try {
+  // The old one first: its side buffers may be all the memory that is left for the new ones.
+  DropCapture();
+  state_.Materialise();
+  BELAY_ASSIGN(auto tensors, state_.Describe());
+  BELAY_ASSIGN(capture_, Capture::Make(std::move(tensors), rank_));
+  const Capture::Side& side = capture_->side();
+  if (side.bytes > Capture::kSideBytesMax && !warned_of_side_) {
+    warned_of_side_ = true;
+    base::LogWarning("buffers are copied aside at each save, which takes memory of their size",
+                     {{"bytes", base::HumanBytes(side.bytes)},
+                      {"largest", side.largest},
+                      {"largest_bytes", base::HumanBytes(side.largest_bytes)}});
+  }
+  return {};
+} catch (...) {
+  return tl::unexpected(ThrownError("describing the state"));
+}
+
 base::Status Saver::Exchange() {
   worker_.AwaitIdle(std::nullopt);
-  snapshotter_.reset();  // before the memory that it reads goes
-  staging_copier_ = nullptr;
   plans_.clear();
   fingerprint_.clear();
-  state_.Materialise();
-  base::Status own;
-  if (auto tensors = state_.Describe(); !tensors) {
-    own = tl::unexpected(tensors.error());
-  } else if (auto capture = Capture::Make(std::move(*tensors), rank_); !capture) {
-    own = tl::unexpected(capture.error());
-  } else {
-    capture_ = std::move(*capture);
+  if (auto described = AgreeOn(run_, Recapture()); !described) {
+    DropCapture();
+    return described;
   }
-  if (!own) capture_.reset();
-  const std::string fingerprint = own ? checkpoint::LayoutFingerprint(capture_->layout()) : "";
+  const std::string fingerprint = checkpoint::LayoutFingerprint(capture_->layout());
   BELAY_ASSIGN(const auto fingerprints, run_.AllGather(fingerprint));
-  if (std::find(fingerprints.begin(), fingerprints.end(), "") != fingerprints.end()) {
-    capture_.reset();
-    return own ? Fail(Code::kInvalidArgument, "another rank cannot describe its state") : own;
-  }
   std::vector<checkpoint::RankLayout> world;
   if (std::all_of(fingerprints.begin(), fingerprints.end(), [&](const auto& other) { return other == fingerprint; })) {
     for (std::size_t r = 0; r < fingerprints.size(); ++r) {
@@ -106,14 +120,21 @@ base::Status Saver::Exchange() {
   return {};
 }
 
-base::Status Saver::MakeSnapshotter() {
+base::Result<std::unique_ptr<CopyEngine>> Saver::MakeEngine() {
+  if (run_.torch->copy_engine) return run_.torch->copy_engine();
+  if (capture_->HasCudaTensors()) return MakeCudaCopyEngine(device_.is_cuda() ? std::max<int>(device_.index(), 0) : 0);
+  return std::unique_ptr<CopyEngine>();
+}
+
+base::Status Saver::MakeSnapshotter() try {
   BELAY_CHECK(capture_ != nullptr && worker_.Idle(), "makes a snapshotter without a layout or beside a save");
   snapshotter_.reset();
   staging_copier_ = nullptr;
+  hook_->Watch(state_.TrainedParameters());
   std::unique_ptr<checkpoint::Copier> copier;
   StagingCopier* staging = nullptr;
-  if (capture_->HasCudaTensors()) {
-    BELAY_ASSIGN(auto engine, MakeCudaCopyEngine(device_.is_cuda() ? std::max<int>(device_.index(), 0) : 0));
+  BELAY_ASSIGN(auto engine, MakeEngine());
+  if (engine != nullptr) {
     auto made = std::make_unique<StagingCopier>(std::move(engine));
     staging = made.get();
     copier = std::move(made);
@@ -141,8 +162,9 @@ base::Status Saver::MakeSnapshotter() {
                checkpoint::Snapshotter::Create(base::UnixTransport(), clock_, std::move(copier), std::move(options),
                                                fingerprint_, plans_, capture_->Sources(plans_)));
   staging_copier_ = staging;
-  hook_->Watch(state_.TrainedParameters());
   return {};
+} catch (...) {
+  return tl::unexpected(ThrownError("preparing the staging memory"));
 }
 
 base::Status Saver::Prepare() {
@@ -153,7 +175,7 @@ base::Status Saver::Prepare() {
   return {};
 }
 
-Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) {
+Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) try {
   if (!worker_.Idle()) return Verdict::kBusy;
   const auto fail = [&](const base::Error& error) {
     *failure = error;
@@ -166,23 +188,42 @@ Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) {
   auto tensors = state_.Describe();
   if (!tensors) return fail(tensors.error());
   if (!capture_->Matches(*tensors)) {
+    DropCapture();  // before the new one asks for memory
     auto fresh = Capture::Make(std::move(*tensors), rank_);
     if (!fresh) return fail(fresh.error());
     if (checkpoint::LayoutFingerprint((*fresh)->layout()) != fingerprint_) return Verdict::kChanged;
     // The same state at other addresses: nobody else needs to know.
-    snapshotter_.reset();
-    staging_copier_ = nullptr;
     capture_ = std::move(*fresh);
   }
   if (snapshotter_ == nullptr) {
     if (auto made = MakeSnapshotter(); !made) return busy_or_fail(made.error());
   }
-  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) return busy_or_fail(begun.error());
+  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) {
+    // Waiting for the step's commit was given up too early, by this rank or another.
+    return begun.error().code == Code::kAlreadyExists ? Verdict::kCommitted : busy_or_fail(begun.error());
+  }
   return Verdict::kBegun;
+} catch (...) {
+  DropCapture();  // whatever is left of it; the next save begins afresh
+  *failure = ThrownError("describing the state");
+  return Verdict::kFailed;
+}
+
+base::Result<Saver::Begun> Saver::StartBeside(const Request& request) {
+  const auto start = clock_.Now();
+  BELAY_ASSIGN(const Begun begun, Start(request));
+  const double seconds = Seconds(clock_.Now() - start);
+  if (begun == Begun::kStarted) {
+    stall_seconds_ = 0;
+    update_to_come_ = true;
+  }
+  Stalled(seconds);
+  return begun;
 }
 
 base::Result<Saver::Begun> Saver::Start(const Request& request) {
-  base::Error failure;
+  base::Error failure;     // this rank's own
+  base::Status exchanged;  // the same on every rank
   for (int attempt = 0;; ++attempt) {
     const Verdict own = TryBegin(request, &failure);
     BELAY_ASSIGN(const Verdict agreed, Agree(own));
@@ -197,70 +238,95 @@ base::Result<Saver::Begun> Saver::Start(const Request& request) {
     if (own == Verdict::kBegun) {
       base::IgnoreError(snapshotter_->Abandon("another rank could not begin"), "the next Begin gives it up too");
     }
-    if (agreed == Verdict::kBusy) {
-      ++postponed_;
-      return Begun::kPostponed;
+    if (agreed == Verdict::kCommitted) {
+      committed_ = request.step;
+      run_.Committed(request.step.value());
+      return Begun::kStarted;
     }
+    if (agreed == Verdict::kBusy) return Begun::kPostponed;
     if (agreed == Verdict::kChanged && attempt == 0) {
-      auto exchanged = Exchange();
+      exchanged = Exchange();
       if (!exchanged && exchanged.error().code == Code::kCommunication) return tl::unexpected(exchanged.error());
       // Everybody goes round once more, so that all hear of a failure: without a fingerprint this rank answers kChanged
-      // again.
-      if (!exchanged) failure = exchanged.error();
-      // The daemon gives memory of another size only while no rank has begun, so all attach before any begins.
+      // again. The daemon gives memory of another size only while no rank has begun, so all attach before any begins.
       if (exchanged) base::IgnoreError(MakeSnapshotter(), "the next round tries again and reports it");
       BELAY_TRY(run_.Barrier());
       continue;
     }
-    BELAY_TRY(LogFailure(request.step, failure, own == Verdict::kFailed || agreed == Verdict::kChanged));
+    if (agreed == Verdict::kFailed) {
+      BELAY_TRY(LogFailure(request.step, failure.Text()));
+    } else if (rank_.value() == 0) {
+      base::LogError("the save was given up; training goes on",
+                     {{"step", request.step.value()},
+                      {"reason", exchanged ? "the state changes from save to save" : exchanged.error().Text()}});
+    }
     return Begun::kFailed;
   }
 }
 
-base::Status Saver::LogFailure(base::Step step, const base::Error& own, bool failed_here) {
-  BELAY_ASSIGN(const auto reasons, run_.AllGather(failed_here ? own.Text() : ""));
-  if (rank_.value() != 0) return {};
-  for (std::size_t r = 0; r < reasons.size(); ++r) {
-    if (reasons[r].empty()) continue;
+base::Status Saver::LogFailure(base::Step step, const std::string& own) {
+  BELAY_ASSIGN(const auto reasons, run_.AllGather(own));
+  const auto first = std::find_if(reasons.begin(), reasons.end(), [](const auto& reason) { return !reason.empty(); });
+  if (rank_.value() == 0 && first != reasons.end()) {
     base::LogError("the save was given up; training goes on",
-                   {{"step", step.value()}, {"rank", static_cast<std::int64_t>(r)}, {"reason", reasons[r]}});
-    return {};
+                   {{"step", step.value()}, {"rank", first - reasons.begin()}, {"reason", *first}});
   }
-  base::LogError("the save was given up; training goes on",
-                 {{"step", step.value()}, {"reason", "the state changes from save to save"}});
   return {};
 }
 
 base::Status Saver::Launch(const Request& request) {
-  const auto give_up = [&](const base::Error& error) -> base::Status {
-    base::IgnoreError(snapshotter_->Abandon(error.Text()), "the error itself is reported");
-    return tl::unexpected(error);
-  };
-  auto records = state_.SaveRecords();
-  if (!records) return give_up(records.error());
+  auto started = StartCopy(request);
+  if (!started) {
+    if (staging_copier_ != nullptr) staging_copier_->CopyEnded();  // it may be marked, and no Begin will come
+    ticket_.reset();
+    base::IgnoreError(snapshotter_->Abandon(started.error().Text()), "the error itself is reported");
+  }
+  return started;
+}
+
+base::Status Saver::StartCopy(const Request& request) try {
+  BELAY_ASSIGN(auto records, state_.SaveRecords());
   capture_->CopyEager();
   ticket_ = std::make_shared<CopyTicket>(capture_->Witness());
-  if (staging_copier_ != nullptr && !Empty()) {
-    if (auto marked = staging_copier_->MarkStepEnd(); !marked) return give_up(marked.error());
-  }
+  if (staging_copier_ != nullptr) BELAY_TRY(staging_copier_->MarkStepEnd());
   worker_.Start({.snapshotter = snapshotter_.get(),
                  .step = request.step,
                  .unchanged = [ticket = ticket_] { return ticket->Unchanged(); },
-                 .records = std::move(*records),
+                 .copy_ended =
+                     [staging = staging_copier_] {
+                       if (staging != nullptr) staging->CopyEnded();
+                     },
+                 .records = std::move(records),
                  .metrics = request.metrics,
                  .parent_step = parent_});
   return {};
+} catch (...) {
+  return tl::unexpected(ThrownError("capturing the state"));
 }
 
 void Saver::AwaitCopied() {
+  const auto start = clock_.Now();
   if (staging_copier_ == nullptr) {
     worker_.AwaitCopied();
-    return;
+  } else if (ticket_ != nullptr) {
+    if (auto guarded = staging_copier_->GuardUpdate(); !guarded) ticket_->Spoil();
+    ticket_->Unchanged();
+    ticket_.reset();
   }
-  if (ticket_ == nullptr) return;
-  if (auto guarded = staging_copier_->GuardUpdate(); !guarded) ticket_->Spoil();
-  ticket_->Unchanged();
-  ticket_.reset();
+  Stalled(Seconds(clock_.Now() - start));
+  ShowStall();
+}
+
+void Saver::Stalled(double seconds) {
+  run_.stall_seconds += seconds;
+  if (update_to_come_) stall_seconds_ += seconds;
+}
+
+// The update that the last save held up has been let through, unless that is long ago.
+void Saver::ShowStall() {
+  if (!update_to_come_) return;
+  update_to_come_ = false;
+  if (run_.page() != nullptr) run_.page()->stall_ms_bits.store(base::DoubleBits(1e3 * stall_seconds_));
 }
 
 void Saver::AwaitCommit(base::Duration patience) {
@@ -269,6 +335,14 @@ void Saver::AwaitCommit(base::Duration patience) {
 }
 
 void Saver::Report() {
+  ShowStall();  // a step without a backward pass and without before_update() held nothing up
+  // A GPU's stream waits by itself; for how long is known when it has come so far, a step or two later.
+  const auto waited = staging_copier_ != nullptr ? staging_copier_->TakeStreamWait() : std::nullopt;
+  if (waited) {
+    run_.stall_seconds += *waited;
+    stall_seconds_ += *waited;
+    if (run_.page() != nullptr) run_.page()->stall_ms_bits.store(base::DoubleBits(1e3 * stall_seconds_));
+  }
   for (const SaveReport& report : worker_.TakeReports()) {
     if (!report.failure) {
       committed_ = report.step;

@@ -8,7 +8,12 @@
 // What fails later (a torn copy, a full disk) needs no agreement: a snapshot is committed only if every rank sealed its
 // own.
 //
-// Training thread only, except the worker inside.
+// What torch throws (a GPU without memory for the side buffers, above all) is this rank's failure like any other: it
+// goes into the verdict, and the ranks stay in step.
+//
+// Training thread only, except the worker inside and AwaitCopied: the backward hook calls it on the engine's thread of
+// a device, but only while the training thread is inside backward(), see backward_hook.h. So the two never meet, and
+// what they share needs no lock; the ticket, which the worker also asks, has one.
 #pragma once
 
 #include <map>
@@ -39,7 +44,7 @@ class Saver {
     std::map<std::string, double> metrics;
   };
   // Collective. Starts a save beside training. Every failure is logged; only kCommunication is returned.
-  base::Result<Begun> Start(const Request& request);
+  base::Result<Begun> StartBeside(const Request& request);
   // Collective. Saves and waits until the step is committed on all ranks, or the deadline has passed; a save under way
   // is finished first, and is enough if it is of this step.
   base::Result<bool> SaveAndWait(const Request& request, base::SteadyTime deadline);
@@ -50,26 +55,33 @@ class Saver {
   // The step that this run resumed from: saves name it as their parent.
   void SetParent(std::optional<base::Step> parent) { parent_ = parent; }
   // Any update may follow: returns when no copy reads the state (on a GPU: when later work of the stream is ordered
-  // so).
+  // so). The time is counted as lost to saves.
   void AwaitCopied();
   // Waits for the save under way, if there is one, to be committed or to fail. Not collective.
   void AwaitCommit(base::Duration patience);
-  // Logs saves that have ended since, and tells the launcher of commits.
+  // At the end of a step. Logs saves that have ended since, and tells the launcher of commits and of what the last save
+  // cost.
   void Report();
-  std::optional<base::Step> committed() const { return committed_; }
-  std::int64_t postponed() const { return postponed_; }
 
  private:
   // In order of weight: the heaviest of any rank counts.
-  enum class Verdict : std::int64_t { kBegun = 0, kChanged = 1, kBusy = 2, kFailed = 3 };
+  enum class Verdict : std::int64_t { kBegun = 0, kCommitted = 1, kChanged = 2, kBusy = 3, kFailed = 4 };
 
   base::Result<Verdict> Agree(Verdict own);
+  base::Result<Begun> Start(const Request& request);  // collective, for StartBeside and SaveAndWait
   Verdict TryBegin(const Request& request, base::Error* failure);
-  base::Status Exchange();         // collective: new capture, deal and plans
-  base::Status MakeSnapshotter();  // this rank alone
+  base::Status Exchange();   // collective: new capture, deal and plans
+  base::Status Recapture();  // this rank alone, as all that follow
+  // The snapshotter reads the capture's memory, the ticket looks at it.
+  void DropCapture();
+  base::Status MakeSnapshotter();
+  base::Result<std::unique_ptr<CopyEngine>> MakeEngine();  // null: all tensors lie in host memory
   base::Status Launch(const Request& request);
-  base::Status LogFailure(base::Step step, const base::Error& own, bool failed_here);
-  bool Empty() const { return plans_.empty(); }
+  base::Status StartCopy(const Request& request);
+  // Collective: rank 0 names the first rank that failed. `own` is this rank's reason, empty if it did not fail.
+  base::Status LogFailure(base::Step step, const std::string& own);
+  void Stalled(double seconds);
+  void ShowStall();
 
   belay::detail::SessionState& run_;
   StateSet& state_;
@@ -86,7 +98,11 @@ class Saver {
   std::shared_ptr<struct CopyTicket> ticket_;
   std::unique_ptr<BackwardHook> hook_;
   std::optional<base::Step> parent_, committed_;
-  std::int64_t postponed_ = 0;
+  bool warned_of_side_ = false;
+  // What the last save that began beside training has cost so far. Shown once its update has been let through: without
+  // that wait it would leave out the main part.
+  double stall_seconds_ = 0;
+  bool update_to_come_ = false;
   SaveWorker worker_;  // last, so that it ends before what it uses
 };
 

@@ -152,6 +152,7 @@ c10::intrusive_ptr<c10d::Backend::Options> MpiBackend::getBackendOptions() {
 void MpiBackend::shutdown() {
   if (!worker_) return;
   const bool clean = worker_->Drain();
+  broken_ = worker_->Broken();
   worker_.reset();
   // After a failure the ranks cannot free them together.
   if (!clean) return;
@@ -160,8 +161,16 @@ void MpiBackend::shutdown() {
 }
 
 void MpiBackend::abort() {
-  if (worker_) worker_->Abandon();
+  if (!worker_) return;
+  worker_->Abandon();
+  broken_ = worker_->Broken();
   worker_.reset();
+}
+
+c10d::ErrorType MpiBackend::getError() {
+  const auto broken = worker_ ? worker_->Broken() : broken_;
+  if (!broken) return c10d::ErrorType::SUCCESS;
+  return broken->code == base::Code::kTimeout ? c10d::ErrorType::TIMEOUT : c10d::ErrorType::COMM_ERROR;
 }
 
 MpiBackend::WorkPtr MpiBackend::Submit(Plan plan, std::chrono::milliseconds timeout) {

@@ -1,9 +1,9 @@
 // c10d on Open MPI, for CPU tensors.
 //
 // Element types: double, float, half, bfloat16, integers of 8 to 64 bits, bool; operations that only move bytes take
-// any. Tensors need not be contiguous, and may be of any size. Results depend on the values and the world alone, bit
-// for bit, and are the same on every rank (transfers.h says how). Sum, average (floating), product, minimum, maximum;
-// band, bor, bxor (integers, bool).
+// any. Tensors need not be contiguous, and may be of any size (from anybody: of one message, 256 MiB). Results depend
+// on the values and the world alone, bit for bit, and are the same on every rank (transfers.h says how). Sum, average
+// (floating), product, minimum, maximum; band, bor, bxor (integers, bool).
 //
 // Every operation is asynchronous: collectives run in the order of the calls on one thread, sends and receives beside
 // them. Errors: wrong arguments throw c10::Error from the call; what goes wrong later throws c10::DistBackendError from
@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <torch/torch.h>
@@ -39,7 +40,8 @@ class MpiBackend : public c10d::Backend {
   void setTimeout(std::chrono::milliseconds timeout) override { options_.timeout = timeout; }
   void setSequenceNumberForGroup() override { sequence_ = 0; }
   std::uint64_t getSequenceNumberForGroup() override { return sequence_; }
-  c10d::ErrorType getError() override { return c10d::ErrorType::SUCCESS; }
+  // Of the first failure, once there was one: TIMEOUT or COMM_ERROR.
+  c10d::ErrorType getError() override;
 
   using WorkPtr = c10::intrusive_ptr<c10d::Work>;
   WorkPtr broadcast(std::vector<at::Tensor>& tensors, const c10d::BroadcastOptions& options) override;
@@ -68,7 +70,7 @@ class MpiBackend : public c10d::Backend {
                    const c10d::AllToAllOptions& options) override;
   WorkPtr send(std::vector<at::Tensor>& tensors, int to, int tag) override;
   WorkPtr recv(std::vector<at::Tensor>& tensors, int from, int tag) override;
-  WorkPtr recvAnysource(std::vector<at::Tensor>& tensors, int tag) override;
+  WorkPtr recvAnysource(std::vector<at::Tensor>& tensors, int tag) override;  // at most limits.message_bytes
   WorkPtr barrier(const c10d::BarrierOptions& options) override;
 
   // Completes what is under way and frees the communicators; all ranks together. Nothing may be called after it.
@@ -86,7 +88,8 @@ class MpiBackend : public c10d::Backend {
   MPI_Comm point_to_point_;
   int tag_max_ = 32767;
   std::atomic<std::uint64_t> sequence_ = 0;
-  std::unique_ptr<MpiWorker> worker_;
+  std::unique_ptr<MpiWorker> worker_;  // null: ended
+  std::optional<base::Error> broken_;  // once ended: what had failed by then
 };
 
 }  // namespace belay::runtime

@@ -212,6 +212,10 @@ MpiBackend::WorkPtr MpiBackend::Post(at::Tensor& tensor, int peer, int tag, bool
   (sends ? plan.inputs : plan.outputs).push_back(tensor);
   const at::Tensor bytes = sends ? plan.Read(tensor) : plan.Write(tensor);
   auto work = c10::make_intrusive<MpiWork>(rank_, plan.type, plan.title, plan.what, plan.inputs, plan.outputs);
+  if (const auto broken = worker_->Broken()) {
+    work->Fail(MakeBackendError(plan.what, rank_, size_, AfterFailure(*broken)));
+    return work;
+  }
   // Posted here, not by the worker, so that messages keep the order of the calls and pass a collective that waits.
   const std::size_t limit = options_.limits.message_bytes;
   auto message =
@@ -246,7 +250,10 @@ MpiBackend::WorkPtr MpiBackend::recv(std::vector<at::Tensor>& tensors, int from,
 }
 
 MpiBackend::WorkPtr MpiBackend::recvAnysource(std::vector<at::Tensor>& tensors, int tag) {
-  OnlyTensor(tensors);
+  const std::size_t limit = options_.limits.message_bytes;
+  const std::size_t bytes = OnlyTensor(tensors).nbytes();
+  TORCH_CHECK(bytes <= limit, "recvAnysource takes tensors of at most ", limit, " bytes, one message, not of ", bytes,
+              ": the parts of a longer one could mix with another rank's. Receive it from a given rank, or in pieces");
   return Post(tensors[0], MPI_ANY_SOURCE, tag, false);
 }
 

@@ -36,6 +36,10 @@ std::exception_ptr MakeBackendError(const std::string& what, int rank, int size,
                             base::Str("MPI ", what, " on rank ", rank, " of ", size, " failed: ", error.Text())));
 }
 
+base::Error AfterFailure(const base::Error& broken) {
+  return {base::Code::kCommunication, base::Str("an earlier operation failed: ", broken.Text()), nullptr};
+}
+
 MpiWorker::MpiWorker(MPI_Comm collectives, MPI_Comm point_to_point, TransferLimits limits)
     : transfers_(collectives, limits), point_to_point_(point_to_point), thread_([this] { Loop(); }) {}
 
@@ -66,7 +70,21 @@ bool MpiWorker::Drain() {
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
-  return !failed_;
+  return !Broken();
+}
+
+std::optional<base::Error> MpiWorker::Broken() const {
+  const std::lock_guard lock(mutex_);
+  return broken_;
+}
+
+void MpiWorker::Fail(MpiWork& work, const base::Error& error) {
+  {
+    // First, so that whoever sees the failure finds the backend broken.
+    const std::lock_guard lock(mutex_);
+    if (!broken_) broken_ = base::Error{error.code, base::Str(work.what(), ": ", error.Text()), nullptr};
+  }
+  work.Fail(MakeBackendError(work.what(), rank(), size(), error));
 }
 
 void MpiWorker::Abandon() {
@@ -98,8 +116,7 @@ bool MpiWorker::TestLetters() {
       if (letter->after) letter->after();
       letter->work->Succeed();
     } else {
-      failed_ = true;
-      letter->work->Fail(MakeBackendError(letter->work->what(), rank(), size(), done.error()));
+      Fail(*letter->work, done.error());
       // MPI may still write to its bytes.
       [[maybe_unused]] auto* leaked = new Letter(std::move(*letter));
     }
@@ -110,8 +127,9 @@ bool MpiWorker::TestLetters() {
 
 void MpiWorker::Run(Operation operation) {
   base::Status done;
-  if (!broken_.empty()) {
-    done = base::Fail(base::Code::kCommunication, "an earlier operation failed: ", broken_);
+  const auto broken = Broken();
+  if (broken) {
+    done = tl::unexpected(AfterFailure(*broken));
   } else {
     WaitOptions wait;
     if (operation.timeout.count() > 0) wait.deadline = base::SystemClock().Now() + operation.timeout;
@@ -129,11 +147,9 @@ void MpiWorker::Run(Operation operation) {
     operation.work->Succeed();
     return;
   }
-  failed_ = true;
-  operation.work->Fail(MakeBackendError(operation.work->what(), rank(), size(), done.error()));
-  if (broken_.empty()) {
-    broken_ = base::Str(operation.work->what(), ": ", done.error().Text());
-    // MPI may still write to its bytes.
+  Fail(*operation.work, done.error());
+  // MPI may still write to its bytes, if it began.
+  if (!broken) {
     [[maybe_unused]] auto* leaked = new Operation(std::move(operation));
   }
 }

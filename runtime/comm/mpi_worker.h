@@ -12,6 +12,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,6 +48,8 @@ class MpiWork : public c10d::Work {
 
 // A c10::DistBackendError with the operation, the rank and the reason.
 std::exception_ptr MakeBackendError(const std::string& what, int rank, int size, const base::Error& error);
+// Why an operation fails that came after the one that broke the backend.
+base::Error AfterFailure(const base::Error& broken);
 
 class MpiWorker {
  public:
@@ -75,6 +78,10 @@ class MpiWorker {
   };
   void Submit(Letter letter);
 
+  // The first failure, of an operation or a letter: everything that begins later fails, because messages of the failed
+  // one may still be under way and would be taken for later ones. Letters under way may yet arrive. Any thread.
+  std::optional<base::Error> Broken() const;
+
   // Waits until everything submitted is complete, then ends the thread. False if something failed.
   bool Drain();
   // Fails everything under way and ends the thread.
@@ -87,20 +94,20 @@ class MpiWorker {
   void Loop();
   void Run(Operation operation);
   bool TestLetters();  // true if one was completed
+  void Fail(MpiWork& work, const base::Error& error);
 
   Transfers transfers_;
   MPI_Comm point_to_point_;
   std::atomic<bool> give_up_ = false;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Operation> queue_;    // guarded by mutex_
-  std::list<Letter> new_letters_;  // guarded by mutex_
-  bool draining_ = false;          // guarded by mutex_
+  std::deque<Operation> queue_;        // guarded by mutex_
+  std::list<Letter> new_letters_;      // guarded by mutex_
+  bool draining_ = false;              // guarded by mutex_
+  std::optional<base::Error> broken_;  // guarded by mutex_
 
   std::list<Letter> letters_;  // the thread's
-  std::string broken_;         // the thread's: why nothing works any more
-  std::atomic<bool> failed_ = false;
   std::thread thread_;
 };
 

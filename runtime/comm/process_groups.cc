@@ -1,8 +1,31 @@
 #include "runtime/comm/process_groups.h"
 
+#include <exception>
+
+#include "runtime/base/log.h"
 #include "runtime/comm/nccl.h"
 
 namespace belay::runtime {
+
+base::Status ProcessGroups::Shutdown() {
+  base::Status ended;
+  try {
+    if (nccl) nccl->shutdown();
+  } catch (const std::exception& error) {
+    ended = base::Fail(base::Code::kCommunication, "NCCL does not end in order: ", error.what());
+  }
+  if (mpi) mpi->shutdown();
+  return ended;
+}
+
+void ProcessGroups::Abort() {
+  try {
+    if (nccl) nccl->abort();
+  } catch (const std::exception& error) {
+    base::LogWarning("NCCL does not end", {{"reason", std::string(error.what())}});
+  }
+  if (mpi) mpi->abort();
+}
 
 ProcessGroups MakeProcessGroups(MpiControl& control, const ProcessGroupOptions& options) {
   using Type = c10d::ProcessGroup::BackendType;
@@ -15,8 +38,8 @@ ProcessGroups MakeProcessGroups(MpiControl& control, const ProcessGroupOptions& 
     auto store = MakeStore(control, options.single_node, options.timeout);
     groups.world = c10::make_intrusive<c10d::ProcessGroup>(store, control.rank(), control.size());
     groups.world->setBoundDeviceId(options.device);
-    groups.world->setBackend(c10::DeviceType::CUDA, Type::NCCL,
-                             MakeNcclBackend(store, control.rank(), control.size(), options.device, options.timeout));
+    groups.nccl = MakeNcclBackend(store, control.rank(), control.size(), options.device, options.timeout);
+    groups.world->setBackend(c10::DeviceType::CUDA, Type::NCCL, groups.nccl);
     groups.world->setDefaultBackend(Type::NCCL);
   } else {
     groups.world = c10::make_intrusive<c10d::ProcessGroup>(control.rank(), control.size());

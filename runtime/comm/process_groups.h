@@ -13,7 +13,15 @@ namespace belay::runtime {
 
 struct ProcessGroups {
   c10::intrusive_ptr<c10d::ProcessGroup> world;
-  c10::intrusive_ptr<MpiBackend> mpi;  // its part for CPU tensors, to be shut down before MPI is left
+  c10::intrusive_ptr<MpiBackend> mpi;      // its part for CPU tensors
+  c10::intrusive_ptr<c10d::Backend> nccl;  // its part for CUDA tensors; null where this rank has no GPU
+
+  // Completes what is under way and ends both parts; all ranks together, before MPI is left. NCCL first: its threads
+  // watch the other ranks and report those that leave before it was told. Its error (kCommunication) does not keep the
+  // MPI part from being ended.
+  base::Status Shutdown();
+  // Fails what is under way and ends both parts; waits for no other rank. Throws nothing.
+  void Abort();
 };
 
 struct ProcessGroupOptions {

@@ -3,7 +3,6 @@
 #include <span>
 
 #include "runtime/base/check.h"
-#include "runtime/comm/mpi_library.h"
 
 namespace belay::runtime {
 
@@ -29,9 +28,9 @@ base::Status StopVote::Start(bool stop) {
   return {};
 }
 
-base::Result<bool> StopVote::Read() {
+base::Result<bool> StopVote::Read(base::SteadyTime deadline) {
   if (!running_) return false;
-  auto done = WaitForAll(std::span(&request_, 1));
+  auto done = WaitForAll(std::span(&request_, 1), {}, {.deadline = deadline});
   if (!done) return base::Wrap(std::move(done).error(), "the vote on stopping failed");
   running_ = false;
   return all_ != 0;

@@ -11,6 +11,7 @@
 #include "runtime/comm/mpi_c.h"
 
 #include "runtime/base/result.h"
+#include "runtime/comm/mpi_library.h"
 
 namespace belay::runtime {
 
@@ -23,8 +24,9 @@ class StopVote {
 
   // Starts a vote; none may be running. Every rank calls alike.
   base::Status Start(bool stop);
-  // The answer of the running vote, the same on all ranks; false if none runs.
-  base::Result<bool> Read();
+  // The answer of the running vote, the same on all ranks; false if none runs. kTimeout: the others have not voted by
+  // then, and it still runs.
+  base::Result<bool> Read(base::SteadyTime deadline = kNoDeadline);
   bool running() const { return running_; }
 
  private:

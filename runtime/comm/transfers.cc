@@ -219,7 +219,7 @@ base::Status Transfers::Barrier() {
   return done;
 }
 
-base::Status PointToPoint::PostRest() {
+base::Status PointToPoint::Post() {
   do {
     const std::size_t bytes = std::min(message_bytes_, bytes_ - posted_);
     requests_.push_back(MPI_REQUEST_NULL);
@@ -230,8 +230,7 @@ base::Status PointToPoint::PostRest() {
                           : MPI_Irecv(data_ + posted_, count, MPI_BYTE, peer_, tag_, communicator_, &requests_.back());
     if (error != MPI_SUCCESS) return base::Fail(base::Code::kCommunication, MpiErrorText(error));
     posted_ += bytes;
-    // Which rank the rest comes from shows only when the first message is there.
-  } while (posted_ < bytes_ && peer_ != MPI_ANY_SOURCE);
+  } while (posted_ < bytes_);
   return {};
 }
 
@@ -246,12 +245,13 @@ base::Result<std::unique_ptr<PointToPoint>> PointToPoint::Send(MPI_Comm communic
   message->peer_ = to;
   message->tag_ = tag;
   message->sends_ = true;
-  BELAY_TRY(message->PostRest());
+  BELAY_TRY(message->Post());
   return message;
 }
 
 base::Result<std::unique_ptr<PointToPoint>> PointToPoint::Receive(MPI_Comm communicator, void* data, std::size_t bytes,
                                                                   int from, int tag, std::size_t message_bytes) {
+  BELAY_CHECK(from != MPI_ANY_SOURCE || bytes <= message_bytes, bytes, " bytes from anybody");
   std::unique_ptr<PointToPoint> message(new PointToPoint);
   message->communicator_ = communicator;
   message->data_ = static_cast<std::byte*>(data);
@@ -259,7 +259,7 @@ base::Result<std::unique_ptr<PointToPoint>> PointToPoint::Receive(MPI_Comm commu
   message->message_bytes_ = message_bytes;
   message->peer_ = from;
   message->tag_ = tag;
-  BELAY_TRY(message->PostRest());
+  BELAY_TRY(message->Post());
   return message;
 }
 
@@ -272,10 +272,7 @@ base::Result<bool> PointToPoint::Test() {
     if (error != MPI_SUCCESS) return base::Fail(base::Code::kCommunication, MpiErrorText(error));
     if (done == 0) return false;
     if (sends_) continue;
-    if (peer_ == MPI_ANY_SOURCE) {
-      peer_ = status.MPI_SOURCE;
-      if (posted_ < bytes_) BELAY_TRY(PostRest());
-    }
+    if (peer_ == MPI_ANY_SOURCE) peer_ = status.MPI_SOURCE;
     MPI_Count got = 0;
     MPI_Get_elements_x(&status, MPI_BYTE, &got);
     if (static_cast<std::size_t>(got) != expected_[i]) {

@@ -84,7 +84,8 @@ class PointToPoint {
  public:
   static base::Result<std::unique_ptr<PointToPoint>> Send(MPI_Comm communicator, const void* data, std::size_t bytes,
                                                           int to, int tag, std::size_t message_bytes);
-  // from: MPI_ANY_SOURCE takes the first that comes.
+  // from: MPI_ANY_SOURCE takes the first that comes, and must fit into one message: of several, the later ones could
+  // only be asked for once the first has told its sender, and until then another receive could take them.
   static base::Result<std::unique_ptr<PointToPoint>> Receive(MPI_Comm communicator, void* data, std::size_t bytes,
                                                              int from, int tag, std::size_t message_bytes);
   // True once complete. Any thread, one at a time.
@@ -93,7 +94,7 @@ class PointToPoint {
 
  private:
   PointToPoint() = default;
-  base::Status PostRest();
+  base::Status Post();
 
   MPI_Comm communicator_ = MPI_COMM_NULL;
   std::byte* data_ = nullptr;

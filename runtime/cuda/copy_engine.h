@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "runtime/base/result.h"
@@ -42,6 +43,9 @@ class CopyEngine {
   virtual base::Status AwaitOnHost(std::size_t index) = 0;
   // Training thread: later work of the training stream waits for event `index`; the thread does not.
   virtual base::Status TrainingAwaits(std::size_t index) = 0;
+  // Training thread: for how many seconds the training stream stood still at the last TrainingAwaits; none before it
+  // has passed there.
+  virtual std::optional<double> TrainingWaited() = 0;
 };
 
 // On the device with this index. kUnsupported in a build without CUDA, kDevice if the device cannot be used.

@@ -14,6 +14,9 @@ namespace {
 
 base::Status Checked(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) return {};
+  // The runtime keeps it, and torch would take it for the error of its own next launch: a save that fails for want of
+  // memory must not end the training. What really broke the device stays.
+  (void)cudaGetLastError();
   return base::Fail(base::Code::kDevice, what, ": ", cudaGetErrorString(error));
 }
 
@@ -27,7 +30,9 @@ class CudaCopyEngine final : public CopyEngine {
     cudaSetDevice(device_);
     cudaStreamSynchronize(side_);
     for (cudaEvent_t event : events_) cudaEventDestroy(event);
-    if (mark_ != nullptr) cudaEventDestroy(mark_);
+    for (cudaEvent_t event : {mark_, wait_begin_, wait_end_}) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
     if (scratch_ != nullptr) cudaFree(scratch_);
     cudaStreamDestroy(side_);
   }
@@ -40,6 +45,8 @@ class CudaCopyEngine final : public CopyEngine {
     BELAY_TRY(
         Checked(cudaStreamCreateWithPriority(&side_, cudaStreamNonBlocking, least), "cudaStreamCreateWithPriority"));
     BELAY_TRY(Checked(cudaEventCreateWithFlags(&mark_, cudaEventDisableTiming), "cudaEventCreateWithFlags"));
+    BELAY_TRY(Checked(cudaEventCreate(&wait_begin_), "cudaEventCreate"));
+    BELAY_TRY(Checked(cudaEventCreate(&wait_end_), "cudaEventCreate"));
     return Checked(cudaMalloc(&scratch_, kPackBytesMax), "cudaMalloc");
   }
 
@@ -72,7 +79,8 @@ class CudaCopyEngine final : public CopyEngine {
       cudaPointerAttributes attributes{};
       BELAY_TRY(Checked(cudaPointerGetAttributes(&attributes, item.source), "cudaPointerGetAttributes"));
       if (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged) {
-        // Host memory: the kernel cannot read it; it goes its own way, straight to its place.
+        // Host memory, which the kernel cannot read: a copy of its own brings it into the scratch memory, because there
+        // the packed bytes must be complete before they leave in one transfer.
         BELAY_TRY(Checked(cudaMemcpyAsync(scratch_ + item.offset, item.source, item.bytes, cudaMemcpyDefault, side_),
                           "cudaMemcpyAsync"));
         continue;
@@ -96,7 +104,21 @@ class CudaCopyEngine final : public CopyEngine {
   }
   base::Status TrainingAwaits(std::size_t index) override {
     BELAY_ASSIGN(cudaEvent_t event, Event(index));
-    return Checked(cudaStreamWaitEvent(Training(), event, 0), "cudaStreamWaitEvent");
+    const cudaStream_t training = Training();
+    // The stream takes the time when all work before the wait is done, and when the wait is over: what lies between is
+    // what the save cost it.
+    const cudaError_t timed = cudaEventRecord(wait_begin_, training);
+    BELAY_TRY(Checked(cudaStreamWaitEvent(training, event, 0), "cudaStreamWaitEvent"));
+    BELAY_TRY(Checked(timed, "cudaEventRecord"));
+    return Checked(cudaEventRecord(wait_end_, training), "cudaEventRecord");
+  }
+  std::optional<double> TrainingWaited() override {
+    float milliseconds = 0;
+    if (!Checked(cudaEventQuery(wait_end_), "cudaEventQuery") ||
+        !Checked(cudaEventElapsedTime(&milliseconds, wait_begin_, wait_end_), "cudaEventElapsedTime")) {
+      return std::nullopt;
+    }
+    return static_cast<double>(milliseconds) / 1e3;
   }
 
  private:
@@ -119,6 +141,8 @@ class CudaCopyEngine final : public CopyEngine {
   int device_;
   cudaStream_t side_ = nullptr;
   cudaEvent_t mark_ = nullptr;
+  cudaEvent_t wait_begin_ = nullptr;  // with time, of the last TrainingAwaits
+  cudaEvent_t wait_end_ = nullptr;
   std::byte* scratch_ = nullptr;
   std::mutex mutex_;  // guards events_
   std::vector<cudaEvent_t> events_;

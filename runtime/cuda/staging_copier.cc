@@ -19,9 +19,9 @@ base::Status StagingCopier::MarkStepEnd() {
   return {};
 }
 
-void StagingCopier::Cancel() {
+void StagingCopier::CopyEnded() {
   const std::lock_guard lock(mutex_);
-  stage_ = Stage::kIdle;
+  if (stage_ == Stage::kMarked) stage_ = Stage::kIdle;
   changed_.notify_all();
 }
 
@@ -34,7 +34,16 @@ base::Status StagingCopier::GuardUpdate() {
   const std::size_t last = event_count_ - 1;
   lock.unlock();
   // Also when issuing failed half-way: what was issued must end before the update (its error is reported by Begin).
-  return engine_->TrainingAwaits(last);
+  BELAY_TRY(engine_->TrainingAwaits(last));
+  waits_ = true;
+  return {};
+}
+
+std::optional<double> StagingCopier::TakeStreamWait() {
+  if (!waits_) return std::nullopt;
+  const auto seconds = engine_->TrainingWaited();
+  waits_ = !seconds;
+  return seconds;
 }
 
 base::Status StagingCopier::Begin(std::span<const Copy> copies) {

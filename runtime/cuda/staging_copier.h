@@ -6,12 +6,15 @@
 //   worker threads                            await event i, digest chunk i
 //
 // The training thread never waits for bytes, only (in GuardUpdate) for the copies to have been put into the side
-// stream. MarkStepEnd and GuardUpdate: training thread. The rest: whoever runs Snapshotter::Copy.
+// stream. MarkStepEnd and TakeStreamWait: training thread. GuardUpdate: that too, or the engine's thread of a device
+// while the training thread is inside backward() (see backward_hook.h); never two at once. CopyEnded: any thread. The
+// rest: whoever runs Snapshotter::Copy.
 #pragma once
 
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "checkpoint/client/snapshotter.h"
@@ -23,13 +26,17 @@ class StagingCopier final : public checkpoint::Copier {
  public:
   explicit StagingCopier(std::unique_ptr<CopyEngine> engine) : engine_(std::move(engine)) {}
 
-  // At the end of the step, before the save is handed to its worker. A copy must follow, or Cancel().
+  // At the end of the step, before the save is handed to its worker. CopyEnded() must follow, whatever happens to the
+  // save: GuardUpdate waits for a Begin until then.
   base::Status MarkStepEnd();
-  // The marked save does not take place.
-  void Cancel();
+  // The marked save's copy has ended, or does not take place. If it never came to Begin, nobody waits for one any more.
+  void CopyEnded();
   // Before the next update may be issued: the training stream waits for all copies. Nothing to do if none are under
   // way. On an error the caller must take the snapshot for torn.
   base::Status GuardUpdate();
+  // How long (in seconds) the training stream stood still for the last GuardUpdate that had something to wait for:
+  // once, as soon as the stream has passed there, which the host does not wait for.
+  std::optional<double> TakeStreamWait();
 
   base::Status Register(std::span<std::byte> staging) override { return engine_->RegisterHost(staging); }
   void Unregister(std::span<std::byte> staging) override { engine_->UnregisterHost(staging); }
@@ -50,6 +57,7 @@ class StagingCopier final : public checkpoint::Copier {
   std::condition_variable changed_;
   Stage stage_ = Stage::kIdle;
   std::size_t event_count_ = 0;
+  bool waits_ = false;                      // GuardUpdate made the stream wait, and nobody took for how long
   std::vector<std::size_t> event_of_copy_;  // written by Begin, before any Await
 };
 

@@ -40,6 +40,7 @@ class Metrics::Impl {
       page->loss_bits.store(base::DoubleBits(metrics.loss));
       page->samples_per_second_bits.store(base::DoubleBits(samples_per_second));
       page->tokens_per_second_bits.store(base::DoubleBits(tokens_per_second));
+      page->data_wait_ms_bits.store(base::DoubleBits(1e3 * metrics.data_wait_seconds));
     }
     if (!files_.Writing()) return;
     runtime::NamedScalars values{{"loss", metrics.loss}};

@@ -46,7 +46,7 @@ class DataParallel::Impl {
 
   torch::Tensor Forward(const std::function<torch::Tensor()>& compute, bool reduce_gradients) {
     const bool trains = torch::GradMode::is_enabled() && module_.is_training();
-    if (reducer_ && trains && options_.broadcast_buffers) BroadcastAll(Distinct(module_.buffers(), false));
+    if (trains && options_.broadcast_buffers) SyncBuffers();
     torch::Tensor output = compute();
     if (reducer_ && trains && reduce_gradients) {
       std::vector<torch::Tensor> outputs;
@@ -54,6 +54,10 @@ class DataParallel::Impl {
       reducer_->prepare_for_backward(outputs);
     }
     return output;
+  }
+
+  void SyncBuffers() {
+    if (reducer_) BroadcastAll(Distinct(module_.buffers(), false));
   }
 
  private:
@@ -128,5 +132,7 @@ DataParallel::~DataParallel() = default;
 torch::Tensor DataParallel::forward(const std::function<torch::Tensor()>& compute, bool reduce_gradients) {
   return impl_->Forward(compute, reduce_gradients);
 }
+
+void DataParallel::sync_buffers() { impl_->SyncBuffers(); }
 
 }  // namespace belay

@@ -42,11 +42,9 @@ base::Result<detail::RunEnvironment> ReadRunEnvironment(const Variables& variabl
   run.project = Text(variables, "BELAY_PROJECT");
   run.job = Text(variables, "BELAY_JOB");
   run.socket = Text(variables, "BELAY_SOCKET");
-  run.data_directory = Text(variables, "BELAY_DATA_DIR");
   run.run_directory = Text(variables, "BELAY_RUN_DIR");
   BELAY_TRY(ReadInt(variables, "BELAY_GENERATION", &run.generation));
   BELAY_TRY(ReadInt(variables, "BELAY_GRACE_SECONDS", &run.grace_seconds));
-  BELAY_TRY(ReadInt(variables, "BELAY_RESTART_COUNT", &run.restart_count));
   return run;
 }
 

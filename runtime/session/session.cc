@@ -1,13 +1,17 @@
 #include "belay/session.h"
 
 #include <exception>
+#include <span>
 #include <utility>
+#include <vector>
 
+#include <ATen/cuda/CUDAContextLight.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include "runtime/base/environment.h"
 #include "runtime/base/exit_status.h"
 #include "runtime/base/log.h"
+#include "runtime/session/device_choice.h"
 #include "runtime/session/session_state.h"
 #include "runtime/session/torch_parts.h"
 #include "runtime/session/uncaught.h"
@@ -19,8 +23,11 @@ namespace {
   throw Error(static_cast<int>(base::Describe(error.code).exit_status), error.Text());
 }
 
+// What another rank's vote may take to come when a program leaves without finish(): a step, roughly.
+constexpr base::Duration kVotePatience = std::chrono::seconds(5);
+
 // BELAY_DEVICE=cpu keeps a run off the GPUs.
-torch::Device ChooseDevice(const detail::Place& place) {
+torch::Device ChooseDevice(const detail::Place& place, runtime::HeldDevice* held) {
   const std::string wish = base::GetEnvironment("BELAY_DEVICE").value_or("");
   if (!wish.empty() && wish != "cpu" && wish != "cuda") {
     throw Error(static_cast<int>(base::ExitStatus::kUsage), "BELAY_DEVICE is \"" + wish + "\": cpu or cuda");
@@ -31,14 +38,38 @@ torch::Device ChooseDevice(const detail::Place& place) {
       throw Error(static_cast<int>(base::ExitStatus::kUnavailable), "BELAY_DEVICE=cuda, but no GPU is usable");
     return torch::kCPU;
   }
-  if (place.local_rank >= gpus) {
-    throw Error(static_cast<int>(base::ExitStatus::kUsage),
-                base::Str("this node has ", gpus, " GPUs for ", place.local_world_size,
-                          " ranks: start one rank a GPU, or set BELAY_DEVICE=cpu"));
+  const auto index = static_cast<c10::DeviceIndex>(runtime::DeviceIndex(place.local_rank, gpus));
+  try {
+    c10::cuda::set_device(index);
+    const auto& uuid = at::cuda::getDeviceProperties(index)->uuid.bytes;
+    held->visible = gpus;
+    held->gpu = runtime::DeviceName(std::span(reinterpret_cast<const std::uint8_t*>(uuid), sizeof uuid));
+  } catch (const c10::Error& error) {
+    Throw({base::Code::kDevice,
+           base::Str("GPU ", static_cast<int>(index), " of ", gpus, " visible ones on ", held->host,
+                     " cannot be used: ", error.what_without_backtrace()),
+           nullptr});
   }
-  const auto index = static_cast<c10::DeviceIndex>(place.local_rank);
-  c10::cuda::set_device(index);
   return {torch::kCUDA, index};
+}
+
+// Collective; the same answer on every rank.
+base::Status AgreeOnDevices(detail::SessionState& state, const runtime::HeldDevice& own) {
+  BELAY_ASSIGN(const std::vector<std::string> all, state.AllGather(runtime::EncodeHeldDevice(own)));
+  std::vector<runtime::HeldDevice> held;
+  for (const std::string& bytes : all) {
+    BELAY_ASSIGN(held.emplace_back(), runtime::DecodeHeldDevice(bytes));
+  }
+  return runtime::CheckDevices(held);
+}
+
+// All ranks together.
+void Leave(detail::SessionState& state) {
+  // Everything is saved, or never will be: not worth failing the run for.
+  if (auto ended = state.torch->groups.Shutdown(); !ended) {
+    base::LogWarning("process_group_not_ended", {{"reason", ended.error().Text()}});
+  }
+  state.LeaveMpi();
 }
 
 // Session objects alive, to refuse a second one.
@@ -55,7 +86,9 @@ Session::Session(int argc, char** argv) : state_(std::make_unique<detail::Sessio
   const detail::Place& place = state_->place;
   runtime::NameRankInErrors(place.rank, place.world_size);
   state_->torch = std::make_shared<detail::TorchParts>();
-  state_->torch->device = ChooseDevice(place);
+  runtime::HeldDevice held{.node_rank = place.node_rank, .host = base::HostName()};
+  state_->torch->device = ChooseDevice(place, &held);
+  if (auto agreed = AgreeOnDevices(*state_, held); !agreed) Throw(agreed.error());
   runtime::ProcessGroupOptions options;
   options.device = state_->torch->device;
   options.single_node = state_->single_node();
@@ -73,13 +106,13 @@ Session::~Session() {
   if (state_->finished()) return;
   if (std::uncaught_exceptions() > 0) {
     // The others may be waiting in a collective for this rank, so nothing here may wait for them.
-    state_->torch->groups.mpi->abort();
+    state_->torch->groups.Abort();
     return;
   }
   // Left without finish(): in order, but without a last save.
   base::LogWarning("session_not_finished", {{"rank", rank()}, {"advice", "end main with: return session.finish();"}});
-  state_->torch->groups.mpi->shutdown();
-  state_->LeaveMpi();
+  state_->SettleVote(kVotePatience);
+  Leave(*state_);
 }
 
 int Session::rank() const { return state_->place.rank; }
@@ -100,8 +133,7 @@ int Session::finish() {
   if (!status) Throw(status.error());
   if (first) {
     // Here, not in the destructor: std::exit(session.finish()) must leave MPI too.
-    state_->torch->groups.mpi->shutdown();
-    state_->LeaveMpi();
+    Leave(*state_);
   }
   return *status;
 }

@@ -161,6 +161,12 @@ base::Result<int> SessionState::Finish() {
   return exit_status_;
 }
 
+void SessionState::SettleVote(base::Duration patience) {
+  if (auto read = vote_->Read(base::SystemClock().Now() + patience); !read) {
+    base::LogWarning("vote_not_settled", {{"rank", place.rank}, {"reason", read.error().Text()}});
+  }
+}
+
 void SessionState::LeaveMpi() {
   vote_.reset();
   control_.reset();

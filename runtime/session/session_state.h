@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/control_page.h"
 #include "runtime/base/result.h"
 
@@ -39,11 +40,9 @@ struct RunEnvironment {
   std::string project;
   std::string job;
   std::uint64_t generation = 0;
-  std::string socket;  // belayd's; empty: no checkpoints
-  std::string data_directory;
+  std::string socket;         // belayd's; empty: no checkpoints
   std::string run_directory;  // run.json, logs and metrics of this run
   std::int64_t grace_seconds = 0;
-  std::int64_t restart_count = 0;
 };
 
 enum class SaveOutcome {
@@ -111,7 +110,10 @@ class SessionState {
   runtime::MpiControl& control() { return *control_; }
   bool single_node() const { return place.local_world_size == place.world_size; }
   base::Result<int> Finish();  // last saves, agreement on how it went: the exit status; see Session::finish
-  void LeaveMpi();             // with all other ranks
+  // Before leaving without Finish(): MPI may not be left while a vote is under way. Reads it if the others take part in
+  // it within `patience`; if not, they are elsewhere, and it stays as it is.
+  void SettleVote(base::Duration patience);
+  void LeaveMpi();  // with all other ranks
 
  private:
   struct Callback {

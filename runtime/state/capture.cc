@@ -42,14 +42,15 @@ base::Result<std::unique_ptr<Capture>> Capture::Make(std::vector<StateTensor> te
   auto capture = std::make_unique<Capture>();
   capture->layout_.rank = rank;
   std::map<std::string, std::size_t> parts;
-  std::uint64_t side_bytes = 0;
+  std::uint64_t gathered_bytes = 0;  // of non-contiguous tensors
   for (auto& tensor : tensors) {
     if (!Described(tensor, rank)) continue;
     Held held{.state = std::move(tensor)};
     const at::Tensor& source = held.state.tensor;
+    held.address = source.const_data_ptr();
     if (held.state.eager) {
-      if (!source.is_contiguous()) side_bytes += source.nbytes();
-      if (side_bytes > kSideBytesMax) {
+      if (!source.is_contiguous()) gathered_bytes += source.nbytes();
+      if (gathered_bytes > kSideBytesMax) {
         return base::Fail(base::Code::kUnsupported, held.state.FullName(),
                           " is not contiguous, and with the others like it "
                           "takes more than ",
@@ -57,6 +58,12 @@ base::Result<std::unique_ptr<Capture>> Capture::Make(std::vector<StateTensor> te
       }
       held.side = torch::empty(source.sizes(),
                                source.options().memory_format(at::MemoryFormat::Contiguous).requires_grad(false));
+      Side& side = capture->side_;
+      side.bytes += held.side.nbytes();
+      if (held.side.nbytes() > side.largest_bytes) {
+        side.largest = held.state.FullName();
+        side.largest_bytes = held.side.nbytes();
+      }
     }
     const auto [part, added] = parts.emplace(held.state.part, capture->layout_.parts.size());
     if (added) capture->layout_.parts.push_back({.part = held.state.part});
@@ -78,9 +85,9 @@ bool Capture::Matches(const std::vector<StateTensor>& tensors) const {
     if (held == held_.end()) return false;
     const StateTensor& ours = held->state;
     if (ours.part != tensor.part || ours.name != tensor.name || ours.eager != tensor.eager ||
-        ours.tensor.const_data_ptr() != tensor.tensor.const_data_ptr() ||
-        ours.tensor.scalar_type() != tensor.tensor.scalar_type() || ours.tensor.sizes() != tensor.tensor.sizes() ||
-        ours.tensor.strides() != tensor.tensor.strides() || ours.tensor.device() != tensor.tensor.device()) {
+        held->address != tensor.tensor.const_data_ptr() || ours.tensor.scalar_type() != tensor.tensor.scalar_type() ||
+        ours.tensor.sizes() != tensor.tensor.sizes() || ours.tensor.strides() != tensor.tensor.strides() ||
+        ours.tensor.device() != tensor.tensor.device()) {
       return false;
     }
     ++held;

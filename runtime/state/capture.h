@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "checkpoint/client/snapshotter.h"
@@ -19,13 +20,21 @@ namespace belay::runtime {
 class Capture {
  public:
   // Of all tensors (StateSet::Describe) those that `rank` describes. kUnsupported: non-contiguous tensors of more than
-  // kSideBytesMax together, since copying them aside would double them in memory.
+  // kSideBytesMax together, since copying them aside would double them in memory, and the program can help it. Buffers
+  // have no limit: there is no other way to save them. Throws what torch throws, c10::OutOfMemoryError above all.
   static base::Result<std::unique_ptr<Capture>> Make(std::vector<StateTensor> tensors, base::Rank rank);
 
   const checkpoint::RankLayout& layout() const { return layout_; }
   // Same names, types, shapes and addresses: the sources handed out are still right.
   bool Matches(const std::vector<StateTensor>& tensors) const;
   bool HasCudaTensors() const;
+  // What the side buffers take, and whose is the largest.
+  struct Side {
+    std::uint64_t bytes = 0;
+    std::string largest;
+    std::uint64_t largest_bytes = 0;
+  };
+  const Side& side() const { return side_; }
 
   // For each entry of each plan. The memory lives as long as this object.
   std::vector<std::vector<checkpoint::Source>> Sources(const std::vector<checkpoint::ShardPlan>& plans) const;
@@ -35,8 +44,9 @@ class Capture {
   void CopyEager();
   // Training thread, after the update: remembers how the tensors are. The answer may be asked on any thread, while this
   // object lives: false once a tensor was written (a replaced one is no harm: the old memory is kept and copied).
-  // Version counters see torch's own writes; a sample of bytes of each CPU tensor sees writes past them (SGD updates
-  // through .data(), which has a counter of its own).
+  // Version counters see torch's own writes. Writes past them (through .data(), which has a counter of its own, a raw
+  // pointer or a kernel of the program) show in a sample of eight words of each CPU tensor, if they hit one of them,
+  // and not at all in CUDA tensors: there only the order of the stream keeps the update behind the copy.
   std::function<bool()> Witness() const;
 
   static constexpr std::uint64_t kSideBytesMax = 256ULL * 1024 * 1024;
@@ -44,12 +54,14 @@ class Capture {
  private:
   struct Held {
     StateTensor state;
-    at::Tensor side;  // defined for eager ones
+    const void* address = nullptr;  // of the tensor's own memory
+    at::Tensor side;                // defined for eager ones
     const std::byte* Data() const;
   };
 
   std::vector<Held> held_;
   checkpoint::RankLayout layout_;
+  Side side_;
 };
 
 }  // namespace belay::runtime

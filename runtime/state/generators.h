@@ -1,6 +1,8 @@
 // Random number generators as records: the CPU's default generator and, on a GPU, that of this rank's device.
 #pragma once
 
+#include <string_view>
+
 #include <c10/core/Device.h>
 
 #include "checkpoint/format/manifest.h"
@@ -11,6 +13,8 @@ namespace belay::runtime {
 
 // "belay.rng.cpu", "belay.rng.cuda": generator states as torch gives them; "belay.rng.seed": the CPU generator's seed.
 checkpoint::Records SaveGenerators(c10::Device device);
+// Of belay's own records, whatever version wrote them; names of the program's have no dot.
+inline bool IsGeneratorRecord(std::string_view name) { return name.starts_with("belay."); }
 // kLayoutMismatch where a generator of this device was not saved (a CPU checkpoint on a GPU: its seed serves instead),
 // kCorrupt where torch refuses the bytes.
 base::Status LoadGenerators(c10::Device device, const checkpoint::Records& records);

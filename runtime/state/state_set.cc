@@ -165,6 +165,19 @@ base::Result<checkpoint::Records> StateSet::SaveRecords() const {
   return records;
 }
 
+std::vector<std::string> StateSet::SurplusRecords(const checkpoint::Records& records) const {
+  std::vector<std::string> surplus;
+  for (const auto& [name, bytes] : records) {
+    if (IsGeneratorRecord(name)) continue;
+    const bool known = std::any_of(items_.begin(), items_.end(), [&, &called = name](const Item& item) {
+      return item.name == called &&
+             (std::holds_alternative<OptimizerItem>(item.what) || std::holds_alternative<RecordItem>(item.what));
+    });
+    if (!known) surplus.push_back(name);
+  }
+  return surplus;
+}
+
 base::Status StateSet::LoadOptimizers(const checkpoint::Records& records) {
   const ParameterNames names = NamesOfParameters();
   for (Item& item : items_) {

@@ -46,6 +46,9 @@ class StateSet {
 
   // Small things as they stand now: optimizers' records, samplers, custom records, random number generators.
   base::Result<checkpoint::Records> SaveRecords() const;
+  // Names in `records` (one rank's) that no optimizer or record here would take up. Random number generators' are not
+  // among them.
+  std::vector<std::string> SurplusRecords(const checkpoint::Records& records) const;
   // Makes optimizer state fit the records, before tensors are loaded. kLayoutMismatch, kCorrupt.
   base::Status LoadOptimizers(const checkpoint::Records& records);
   // The rest, after tensors are loaded.

@@ -31,13 +31,6 @@ std::optional<DType> ToDType(at::ScalarType type) {
   return std::nullopt;
 }
 
-std::optional<at::ScalarType> ToScalarType(DType type) {
-  for (const auto& [scalar, dtype] : kTypes) {
-    if (dtype == type) return scalar;
-  }
-  return std::nullopt;
-}
-
 std::string DescribeTensor(DType dtype, const std::vector<std::int64_t>& shape) {
   std::string text = "[";
   for (const auto length : shape) text += base::Str(text.size() > 1 ? ", " : "", length);

@@ -13,7 +13,6 @@ namespace belay::runtime {
 
 // None for quantised, sparse and other types that checkpoints do not carry.
 std::optional<checkpoint::DType> ToDType(at::ScalarType type);
-std::optional<at::ScalarType> ToScalarType(checkpoint::DType type);
 
 // "[8, 16] F32", for messages.
 std::string DescribeTensor(checkpoint::DType dtype, const std::vector<std::int64_t>& shape);

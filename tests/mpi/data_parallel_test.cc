@@ -100,6 +100,28 @@ TEST(DataParallelTest, TakesRankZerosBuffersBeforeEachTrainingForward) {
   EXPECT_EQ(net.norm->running_mean[0].item<int>(), World().rank());
 }
 
+TEST(DataParallelTest, SyncsBuffersBeforeAnEvaluation) {
+  Net net;
+  // Even where training is told to leave buffers alone.
+  DataParallel parallel(World(), net, {.broadcast_buffers = false});
+  parallel.forward([&] { return LossOf(net, World().rank(), 0); }).backward();
+  const auto own = net.norm->running_mean.clone();
+  std::vector<torch::Tensor> rank0 = {own.clone()};
+  World().process_group()->broadcast(rank0)->wait();
+  EXPECT_EQ(torch::equal(own, rank0[0]), World().rank() == 0) << "each rank saw samples of its own";
+
+  net.eval();
+  parallel.sync_buffers();
+  EXPECT_TRUE(torch::equal(net.norm->running_mean, rank0[0]));
+  EXPECT_EQ(net.norm->num_batches_tracked.item<std::int64_t>(), 1);
+  const auto [x, y] = Batch(0, 1);
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> output = {parallel.forward([&] { return net.forward(x); })};
+  const auto here = output[0].clone();
+  World().process_group()->broadcast(output)->wait();
+  EXPECT_TRUE(torch::equal(here, output[0])) << "all ranks judge one model";
+}
+
 torch::Tensor Train(int steps, std::int64_t bucket_bytes, const std::function<void(int, Net&)>& at_step = {}) {
   torch::manual_seed(5);
   Net net;

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "runtime/comm/mpi_control.h"
 #include "runtime/session/session_state.h"
@@ -284,21 +286,37 @@ TEST_P(MpiBackendTest, SendsBothWaysAtOnceInOrder) {
 }
 
 TEST_P(MpiBackendTest, ReceivesFromAnybody) {
+  const std::int64_t count = GetParam() ? 6 : 33;  // a whole message of the tiny limit
   if (Rank() == 0) {
     std::vector<bool> heard(Size(), false);
     for (int i = 1; i < Size(); ++i) {
-      std::vector<at::Tensor> tensors = {torch::zeros({33}, at::kInt)};
+      std::vector<at::Tensor> tensors = {torch::zeros({count}, at::kInt)};
       auto work = backend_->recvAnysource(tensors, 9);
       EXPECT_TRUE(work->wait());
       const int from = work->sourceRank();
       EXPECT_FALSE(heard[from]);
       heard[from] = true;
-      ExpectSame(tensors[0], Values(from, 33, at::kInt, 4), "recvAnysource");
+      ExpectSame(tensors[0], Values(from, count, at::kInt, 4), "recvAnysource");
     }
   } else {
-    std::vector<at::Tensor> tensors = {Values(Rank(), 33, at::kInt, 4)};
+    std::vector<at::Tensor> tensors = {Values(Rank(), count, at::kInt, 4)};
     EXPECT_TRUE(backend_->send(tensors, 0, 9)->wait());
   }
+}
+
+// Two senders' parts would come in any order, and whoever receives next on the tag could take one of them.
+TEST_P(MpiBackendTest, RefusesToReceiveFromAnybodyInParts) {
+  if (!GetParam()) return;
+  std::vector<at::Tensor> tensors = {torch::zeros({7}, at::kInt)};
+  try {
+    backend_->recvAnysource(tensors, 9);
+    ADD_FAILURE() << "28 bytes are more than one message of 24";
+  } catch (const c10::Error& error) {
+    const std::string words = error.what_without_backtrace();
+    EXPECT_NE(words.find("at most 24 bytes"), std::string::npos) << words;
+    EXPECT_NE(words.find("of 28"), std::string::npos) << words;
+  }
+  EXPECT_EQ(backend_->getError(), c10d::ErrorType::SUCCESS) << "a wrong argument breaks nothing";
 }
 
 TEST_P(MpiBackendTest, TakesTensorsWithGaps) {
@@ -421,9 +439,22 @@ TEST(MpiBackendResults, HandNansOn) {
   EXPECT_TRUE(tensors[0].isnan().all().item<bool>());
 }
 
+void ExpectBroken(c10d::Work& work) {
+  try {
+    work.wait();
+    ADD_FAILURE() << "works on a broken backend";
+  } catch (const c10::DistBackendError& error) {
+    const std::string words = error.what_without_backtrace();
+    EXPECT_NE(words.find("an earlier operation failed"), std::string::npos) << words;
+    EXPECT_NE(words.find("timed out"), std::string::npos) << words;
+  }
+  EXPECT_TRUE(work.getFuture()->hasError());
+}
+
 TEST(MpiBackendErrors, NameTheRanksThatDoNotJoin) {
   if (Size() < 2) return;
   auto backend = MpiBackend::Make(World().state().control().communicator(), {});
+  EXPECT_EQ(backend->getError(), c10d::ErrorType::SUCCESS);
   if (Rank() == 0) {
     std::vector<at::Tensor> tensors = {torch::zeros({4})};
     c10d::AllreduceOptions options;
@@ -438,10 +469,36 @@ TEST(MpiBackendErrors, NameTheRanksThatDoNotJoin) {
       EXPECT_NE(words.find("timed out"), std::string::npos) << words;
       EXPECT_NE(words.find("rank 1"), std::string::npos) << words;
     }
-    // Nothing works on it any more, and that is said at once.
-    auto later = backend->barrier({});
-    EXPECT_THROW(later->wait(), c10::DistBackendError);
-    EXPECT_TRUE(later->getFuture()->hasError());
+    // Nothing works on it any more, and that is said at once: by default each of these would wait for half an hour.
+    EXPECT_EQ(backend->getError(), c10d::ErrorType::TIMEOUT);
+    ExpectBroken(*backend->barrier({}));
+    ExpectBroken(*backend->recv(tensors, 1, 0));
+    ExpectBroken(*backend->send(tensors, 1, 0));
+    ExpectBroken(*backend->recvAnysource(tensors, 0));
+  }
+  EXPECT_TRUE(World().state().Barrier());
+  backend->abort();
+  EXPECT_EQ(backend->getError(), Rank() == 0 ? c10d::ErrorType::TIMEOUT : c10d::ErrorType::SUCCESS);
+}
+
+TEST(MpiBackendErrors, AMessageThatDoesNotComeBreaksTheBackendToo) {
+  if (Size() < 2) return;
+  auto backend = MpiBackend::Make(World().state().control().communicator(), {});
+  if (Rank() == 0) {
+    backend->setTimeout(std::chrono::milliseconds(100));
+    std::vector<at::Tensor> tensors = {torch::zeros({4})};
+    try {
+      backend->recv(tensors, 1, 5)->wait();
+      ADD_FAILURE() << "nobody sent anything";
+    } catch (const c10::DistBackendError& error) {
+      const std::string words = error.what_without_backtrace();
+      EXPECT_NE(words.find("recv (4 Float) from rank 1"), std::string::npos) << words;
+      EXPECT_NE(words.find("timed out"), std::string::npos) << words;
+    }
+    EXPECT_EQ(backend->getError(), c10d::ErrorType::TIMEOUT);
+    // The receive is still posted: a later message of rank 1 would land in it.
+    ExpectBroken(*backend->recv(tensors, 1, 5));
+    ExpectBroken(*backend->allreduce(tensors, {}));
   }
   EXPECT_TRUE(World().state().Barrier());
   backend->abort();
@@ -455,6 +512,7 @@ TEST(MpiBackendErrors, TellSizesThatDiffer) {
   auto input = torch::zeros({4 + (Rank() == 0 ? 0 : 1)});
   auto output = torch::zeros({input.numel() * Size()});
   EXPECT_THROW(backend->_allgather_base(output, input, options)->wait(), c10::DistBackendError);
+  EXPECT_NE(backend->getError(), c10d::ErrorType::SUCCESS);
   EXPECT_TRUE(World().state().Barrier());
   backend->abort();
 }
@@ -469,9 +527,81 @@ TEST(MpiProcessGroup, ReachesTheBackendThroughC10d) {
   EXPECT_TRUE(group->barrier()->wait());
 }
 
-// Named Slow: a program of its own in CTest, since it needs 2.2 GB a rank.
-TEST(SlowMpiBackendTest, MovesMoreThanTwoToThe31Elements) {
-  const std::int64_t count = (std::int64_t{1} << 31) + 77;
+// Named Slow: a program of its own in CTest, on two ranks, since these need up to 4.4 GB a rank. MPI counts in int, so
+// each moves more than that at a time; results lie where inputs lay, to have room.
+constexpr std::int64_t kHuge = (std::int64_t{1} << 31) + 77;
+
+// Every byte is `value`: the first is, and each is like the one before it.
+void ExpectAll(const at::Tensor& tensor, int value) {
+  EXPECT_TRUE(tensor.is_contiguous() && tensor.scalar_type() == at::kChar);
+  const auto* bytes = tensor.const_data_ptr<std::int8_t>();
+  EXPECT_EQ(bytes[0], value);
+  EXPECT_EQ(std::memcmp(bytes, bytes + 1, static_cast<std::size_t>(tensor.numel() - 1)), 0);
+}
+
+TEST(SlowMpiBackendTest, GathersMoreThanTwoToThe31Elements) {
+  auto output = torch::empty({Size() * kHuge}, at::kChar);
+  auto input = output.narrow(0, Rank() * kHuge, kHuge);
+  input.fill_(10 + Rank());
+  input[kHuge - 1] = 20 + Rank();
+  EXPECT_TRUE(World().process_group()->_allgather_base(output, input)->wait());
+  for (int rank = 0; rank < Size(); ++rank) {
+    const auto part = output.narrow(0, rank * kHuge, kHuge);
+    ExpectAll(part.narrow(0, 0, kHuge - 1), 10 + rank);
+    EXPECT_EQ(part[kHuge - 1].item<int>(), 20 + rank);
+  }
+}
+
+TEST(SlowMpiBackendTest, ReducesAndScattersMoreThanTwoToThe31Elements) {
+  auto input = torch::empty({Size() * kHuge}, at::kChar);
+  for (int rank = 0; rank < Size(); ++rank) input.narrow(0, rank * kHuge, kHuge).fill_(1 + Rank() + 10 * rank);
+  input[(Rank() + 1) * kHuge - 1] = 100;  // the last element of what stays here
+  auto output = input.narrow(0, Rank() * kHuge, kHuge);
+  EXPECT_TRUE(World().process_group()->_reduce_scatter_base(output, input)->wait());
+  const int ranks = Size() * (Size() + 1) / 2;
+  ExpectAll(output.narrow(0, 0, kHuge - 1), ranks + Size() * 10 * Rank());
+  const int others = ranks - (Rank() + 1) + (Size() - 1) * 10 * Rank();
+  EXPECT_EQ(output[kHuge - 1].item<std::int8_t>(), static_cast<std::int8_t>(100 + others));
+}
+
+TEST(SlowMpiBackendTest, ExchangesMoreThanTwoToThe31Elements) {
+  // Rank r sends `kHuge` rows to rank 1 if it is rank 0, else r + p + 1 rows to rank p.
+  const auto rows = [](int from, int to) { return from == 0 && to == 1 ? kHuge : std::int64_t{from + to + 1}; };
+  std::vector<std::int64_t> sent, received;
+  for (int rank = 0; rank < Size(); ++rank) {
+    sent.push_back(rows(Rank(), rank));
+    received.push_back(rows(rank, Rank()));
+  }
+  const auto sum = [](const std::vector<std::int64_t>& counts) {
+    return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  };
+  auto input = torch::full({sum(sent)}, 30 + Rank(), at::kChar);
+  auto output = torch::zeros({sum(received)}, at::kChar);
+  EXPECT_TRUE(World().process_group()->alltoall_base(output, input, received, sent)->wait());
+  std::int64_t at = 0;
+  for (int rank = 0; rank < Size(); ++rank) {
+    ExpectAll(output.narrow(0, at, received[rank]), 30 + rank);
+    at += received[rank];
+  }
+}
+
+TEST(SlowMpiBackendTest, SendsMoreThanTwoToThe31Elements) {
+  if (Size() < 2) return;
+  auto& group = *World().process_group();
+  std::vector<at::Tensor> tensors = {torch::full({kHuge}, 50 + Rank(), at::kChar)};
+  tensors[0][kHuge - 1] = 60 + Rank();
+  if (Rank() == 0) {
+    EXPECT_TRUE(group.send(tensors, 1, 3)->wait());
+  }
+  if (Rank() == 1) {
+    EXPECT_TRUE(group.recv(tensors, 0, 3)->wait());
+    ExpectAll(tensors[0].narrow(0, 0, kHuge - 1), 50);
+    EXPECT_EQ(tensors[0][kHuge - 1].item<int>(), 60);
+  }
+}
+
+TEST(SlowMpiBackendTest, ReducesAndBroadcastsMoreThanTwoToThe31Elements) {
+  const std::int64_t count = kHuge;
   auto tensor = torch::full({count}, Rank() + 1, at::kChar);
   tensor[count - 1] = 10 + Rank();
   std::vector<at::Tensor> tensors = {tensor};
@@ -485,7 +615,7 @@ TEST(SlowMpiBackendTest, MovesMoreThanTwoToThe31Elements) {
   c10d::BroadcastOptions options;
   options.rootRank = Size() - 1;
   EXPECT_TRUE(World().process_group()->broadcast(tensors, options)->wait());
-  EXPECT_TRUE((tensor == Size() - 1).all().item<bool>());
+  ExpectAll(tensor, Size() - 1);
 }
 
 }  // namespace

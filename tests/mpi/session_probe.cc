@@ -6,7 +6,8 @@
 //   killed        rank 1 kills itself with SIGKILL; the others wait for it in a collective
 //   timeout       rank 1 never joins a collective that the others give 0.5 s, then waits to be ended
 //   stop saved|unsaved   steps until all ranks agree to stop; the last rank is told by a signal at step 3
-//   unfinished    leaves main without finish()
+//   unfinished [vote|lone-vote]   leaves main without finish(), and with a vote on stopping under way on all ranks, or
+//                 on rank 1 alone
 //   exit          std::exit(session.finish())
 #include <torch/torch.h>
 
@@ -62,7 +63,13 @@ int Run(int argc, char** argv) {
   } else if (mode != "ok" && mode != "unfinished" && mode != "exit") {
     AllReduce(session, mode == "timeout" ? 500 : -1);
   }
-  if (mode == "unfinished") return 0;
+  if (mode == "unfinished") {
+    const std::string votes = argc > 2 ? argv[2] : "";
+    if (votes == "vote" || (votes == "lone-vote" && odd_one)) {
+      if (!session.state().VoteStep()) return 1;
+    }
+    return 0;
+  }
   std::printf("rank %d of %d local %d of %d device %s\n", session.rank(), session.world_size(), session.local_rank(),
               session.local_world_size(), session.device().str().c_str());
   if (mode == "exit") std::exit(session.finish());

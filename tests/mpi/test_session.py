@@ -84,10 +84,19 @@ def test_a_stop_told_to_one_rank_stops_all_after_the_same_step(ranks, save, stat
     assert set(steps) == {"3" if ranks < 2 else "4"}
 
 
-def test_leaving_without_finish_is_said_but_works():
-    done = run(2, "unfinished")
+@pytest.mark.parametrize("vote", [(), ("vote",)])
+@pytest.mark.parametrize("ranks", [0, 2, 4])
+def test_leaving_without_finish_is_said_but_works(ranks, vote):
+    done = run(ranks, "unfinished", *vote)
     assert done.returncode == 0, done.stderr
-    assert "session_not_finished" in done.stderr
+    assert done.stderr.count("session_not_finished") == max(ranks, 1)
+    assert "vote_not_settled" not in done.stderr and "MPI_ERR" not in done.stderr
+
+
+def test_leaving_without_finish_does_not_wait_for_a_vote_that_the_others_never_join():
+    done = run(2, "unfinished", "lone-vote", seconds=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("vote_not_settled") == 1
 
 
 def test_a_launcher_that_mpi_does_not_know_is_a_clear_error():

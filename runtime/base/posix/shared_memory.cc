@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/base/check.h"
 #include "runtime/base/units.h"
 
 namespace belay::base {
@@ -64,7 +65,9 @@ Status TouchRange(std::span<std::byte> bytes) {
 }  // namespace
 
 Mapping::~Mapping() {
-  if (valid()) ::munmap(bytes_.data(), bytes_.size());
+  if (!valid()) return;
+  const int unmapped = ::munmap(bytes_.data(), mapped_bytes_);
+  BELAY_CHECK(unmapped == 0, "cannot unmap ", mapped_bytes_, " bytes: errno ", errno);
 }
 
 Result<UniqueFd> CreateSharedMemory(const SharedMemoryRequest& request) {
@@ -95,11 +98,14 @@ Result<Mapping> MapSharedMemory(int fd, std::uint64_t size_bytes, MapAccess acce
     return Fail(Code::kInvalidArgument, "cannot map ", size_bytes, " bytes of a memory of ", info.st_size);
   }
   const bool writable = access == MapAccess::kReadWrite;
-  void* memory = ::mmap(nullptr, size_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+  // munmap(2) takes only whole pages of the memory's own kind; a memfd's block size is its page size.
+  const std::uint64_t page_bytes = std::max(static_cast<std::uint64_t>(info.st_blksize), kPageBytes);
+  const std::uint64_t mapped_bytes = AlignUp(size_bytes, page_bytes);
+  void* memory = ::mmap(nullptr, mapped_bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) return FailErrno(errno, "cannot map shared memory");
   // A hint; whether shared memory gets huge pages is the administrator's choice.
   if (size_bytes >= kHugePageBytes) ::madvise(memory, size_bytes, MADV_HUGEPAGE);
-  return Mapping(std::span(static_cast<std::byte*>(memory), size_bytes));
+  return Mapping(std::span(static_cast<std::byte*>(memory), size_bytes), mapped_bytes);
 }
 
 Result<UniqueFd> ReopenReadOnly(int fd) {
@@ -140,6 +146,7 @@ Result<SharedControlPage> SharedControlPage::Create() {
   page->samples_per_second_bits = unknown;
   page->tokens_per_second_bits = unknown;
   page->stall_ms_bits = unknown;
+  page->data_wait_ms_bits = unknown;
   return SharedControlPage(std::move(fd), std::move(mapping));
 }
 

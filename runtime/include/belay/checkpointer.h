@@ -8,12 +8,18 @@
 //   }
 //
 // A save copies parameters and optimizer state to belayd's memory beside the next forward and backward pass; the end of
-// the next backward waits for the copy (a hook on the parameters does it), so the update cannot overtake it. What
-// changes earlier (buffers, random number generators, sampler, records) is captured inside step_done. Should some code
-// change a tensor while it is being copied all the same, the snapshot is given up with an error, never committed.
+// the next backward() or torch::autograd::grad() waits for the copy (a hook on the parameters does it), so the update
+// cannot overtake it. What changes earlier (buffers, random number generators, sampler, records) is captured inside
+// step_done.
 //
-// A save that fails is reported and training goes on; only resume() throws (belay::Error: nothing fits, all are
-// damaged). All methods on the training thread. All ranks call resume and step_done alike.
+// Code that changes parameters or optimizer state with no such pass since step_done must call before_update() first. If
+// it does not, and writes with torch's operations, belay notices and gives the snapshot up with an error. Writes that
+// leave no trace in torch (through .data(), a raw pointer, a kernel of your own) it notices by samples of the bytes on
+// the CPU, and not at all on a GPU: the snapshot may then hold a mix of two steps.
+//
+// A save that fails, also for want of memory, is reported and training goes on; only resume() throws (belay::Error:
+// nothing fits, all are damaged). All methods on the training thread. All ranks call resume, step_done and save_now
+// alike.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +41,7 @@ enum class Next { kContinue, kStop };
 struct CheckpointOptions {
   std::int64_t every = 100;  // steps between saves; 0: only when stopped and at the end
   std::uint32_t keep_last = 3;
-  std::uint32_t keep_every = 0;  // also keep each step divisible by this
+  std::uint32_t keep_every = 0;  // also keep the first at or after each multiple of this
   std::uint32_t keep_best = 0;   // also keep the so many best by `best_metric`
   std::string best_metric = "loss";
   bool larger_is_better = false;
@@ -50,7 +56,8 @@ class Checkpointer {
   Checkpointer& operator=(const Checkpointer&) = delete;
 
   // Names are [a-z][a-z0-9_]*, unique. The objects must outlive the Checkpointer.
-  // Parameters are taken as held alike by all ranks; buffers as rank 0's.
+  // Parameters are taken as held alike by all ranks; buffers as rank 0's. Each save copies buffers aside first, which
+  // takes memory of their size beside them.
   Checkpointer& add(const std::string& name, torch::nn::Module& module);
   // Adam, AdamW, SGD, RMSprop or Adagrad; parameter names come from the modules added before it.
   Checkpointer& add(const std::string& name, torch::optim::Optimizer& optimizer);
@@ -63,17 +70,19 @@ class Checkpointer {
 
   // Loads the newest checkpoint that is whole, trying older ones after a damaged one; the first step to run, 0 at a
   // fresh start. Also restores random number generators (per rank; derived anew from seed, step and rank if the world
-  // size changed).
+  // size changed). With the saved world size everything that was saved must have been added again.
   std::int64_t resume();
 
   // After the update of `step` (0-based). kStop: asked to stop, and the state after this step is committed.
   // `metrics` go into the manifest of a checkpoint saved here ("loss" for `keep_best`).
   Next step_done(std::int64_t step, const std::map<std::string, double>& metrics = {});
 
-  // Waits until the copy under way is done. Call it before changing state outside an autograd backward pass.
+  // Waits until the copy under way is done. Call it before a change of parameters or optimizer state that no backward()
+  // or grad() since step_done precedes.
   void before_update();
-  // Saves the state after the last finished step and waits for the commit; false, with the reason on stderr, if it
-  // failed.
+  // Saves the state as it stands and waits for the commit. Call it only right after step_done (or resume): the state is
+  // taken for that after the last finished step. False, with the reason on stderr, if it failed or no step is known
+  // yet.
   bool save_now(const std::string& reason = "request");
 
  private:

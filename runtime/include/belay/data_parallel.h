@@ -34,6 +34,9 @@ class DataParallel {
   DataParallel& operator=(const DataParallel&) = delete;
   // With `reduce_gradients` false the gradients only add up on this rank: for all but the last micro-batch of a step.
   torch::Tensor forward(const std::function<torch::Tensor()>& compute, bool reduce_gradients = true);
+  // Gives rank 0's buffers, those that a checkpoint holds, to all ranks. Collective. Before an evaluation: BatchNorm's
+  // statistics of the last training forward are each rank's own until the next one.
+  void sync_buffers();
 
  private:
   class Impl;

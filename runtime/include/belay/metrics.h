@@ -15,7 +15,7 @@ struct StepMetrics {
   double loss = 0;
   std::int64_t samples = 0;             // in this step, this rank
   std::int64_t tokens = 0;              // in this step, this rank; 0: not text
-  double data_wait_seconds = 0;         // spent waiting for input
+  double data_wait_seconds = 0;         // of this step: making the batch, moving it to the device, waiting for either
   std::map<std::string, double> extra;  // "learning_rate", "gradient_norm", ...
 };
 

@@ -4,9 +4,10 @@
 //   ... train ...
 //   return session.finish();
 //
-// Works started by `belay run`, by plain mpirun, or alone (then: one rank, and no checkpoints unless BELAY_SOCKET names
-// a belayd). Construct it first in main, on the main thread, once. Errors at start-up throw belay::Error with a message
-// for people and end the rank with a documented status if uncaught.
+// Works started by `belay run`, by plain mpirun, or alone (then: one rank). Checkpoints need `belay run`: it begins the
+// job's run with belayd and names both in BELAY_JOB and BELAY_SOCKET. Construct it first in main, on the main thread,
+// once. Errors at start-up throw belay::Error with a message for people and end the rank with a documented status if
+// uncaught.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ class SessionState;
 class Session {
  public:
   Session(int argc, char** argv);
-  ~Session();  // leaves MPI
+  ~Session();  // leaves MPI; without finish() nothing is saved, and an exception passing by waits for no other rank
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -36,7 +37,7 @@ class Session {
   int local_rank() const;
   int local_world_size() const;
   bool is_main() const { return rank() == 0; }
-  // cuda:<local rank> where GPUs are there, else the CPU.
+  // Where GPUs are there, cuda:<local rank>, or the one that CUDA_VISIBLE_DEVICES shows this rank; else the CPU.
   torch::Device device() const;
   // NCCL for CUDA tensors, our Open MPI backend for CPU tensors.
   const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const;

@@ -90,5 +90,17 @@ TEST(PosixFileSystemTest, FilesAreTheOwnersOnly) {
   EXPECT_GT(info->modified_unix_ns, 1'000'000'000LL * 1'600'000'000);
 }
 
+TEST(PosixFileSystemTest, ALinkIsToldFromWhatItLeadsTo) {
+  ScratchFolder folder;
+  FileSystem& files = PosixFileSystem();
+  ASSERT_EQ(::symlink(folder.path().c_str(), (folder / "link").c_str()), 0);
+  EXPECT_FALSE(files.Stat(folder.path())->is_link);
+  EXPECT_TRUE(files.Stat(folder / "link")->is_link);
+  EXPECT_TRUE(files.Stat(folder / "link")->is_directory);
+  EXPECT_FALSE(files.Stat(folder / "link/.")->is_link);
+  ASSERT_EQ(::symlink((folder / "nowhere").c_str(), (folder / "dangling").c_str()), 0);
+  EXPECT_CODE(files.Stat(folder / "dangling"), kNotFound);
+}
+
 }  // namespace
 }  // namespace belay::base

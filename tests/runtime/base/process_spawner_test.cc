@@ -96,6 +96,12 @@ TEST_F(ProcessSpawnerTest, SignalsStartUnblockedAndAtTheirDefaults) {
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+TEST_F(ProcessSpawnerTest, ChosenSignalsStartBlocked) {
+  SpawnRequest request;
+  request.blocked_signals = {SIGHUP, SIGTERM};  // bits 0 and 14 of the mask
+  EXPECT_EQ(Output("grep SigBlk /proc/$$/status | cut -f 2", std::move(request)), "0000000000004001");
+}
+
 TEST_F(ProcessSpawnerTest, SignalsReachTheWholeGroup) {
   SpawnRequest request;
   request.argv = {"/bin/sh", "-c", "sleep 1000 & echo started; wait"};

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <string>
 #include <vector>
 
 #include "runtime/base/units.h"
@@ -68,6 +70,28 @@ TEST(SharedMemoryTest, HugePagesAreAWishNotADemand) {
   EXPECT_GE(*SealedSize(fd->get()), 3 * kMiB);
 }
 
+// Counts the mappings of this process that are of memory made under `name`.
+std::size_t MappingsOf(const std::string& name) {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) count += line.find(name) != std::string::npos ? 1 : 0;
+  return count;
+}
+
+TEST(SharedMemoryTest, APartOfAMemoryIsUnmappedWhole) {
+  for (const bool huge_pages : {false, true}) {
+    const auto fd = CreateSharedMemory({.name = "unmapped-whole", .size_bytes = 5 * kMiB, .huge_pages = huge_pages});
+    ASSERT_OK(fd);
+    for (const std::uint64_t bytes : {std::uint64_t{1}, std::uint64_t{4096}, 2 * kMiB + 4096, 3 * kMiB + 1}) {
+      const auto mapping = MapSharedMemory(fd->get(), bytes, MapAccess::kRead);
+      ASSERT_OK(mapping);
+      EXPECT_EQ(mapping->bytes().size(), bytes);
+      EXPECT_EQ(MappingsOf("unmapped-whole"), 1U);
+    }
+    EXPECT_EQ(MappingsOf("unmapped-whole"), 0U);
+  }
+}
+
 TEST(TouchPagesTest, MakesAllPagesResidentAndKeepsContent) {
   constexpr std::size_t kSize = 9 * kMiB + 5;
   const auto fd = CreateSharedMemory({.name = "test", .size_bytes = kSize});
@@ -104,6 +128,7 @@ TEST(SharedControlPageTest, StartsUnknown) {
   EXPECT_EQ(page.stop_requested, 0U);
   EXPECT_TRUE(std::isnan(BitsDouble(page.loss_bits)));
   EXPECT_TRUE(std::isnan(BitsDouble(page.stall_ms_bits)));
+  EXPECT_TRUE(std::isnan(BitsDouble(page.data_wait_ms_bits)));
 }
 
 TEST(SharedControlPageTest, BothSidesSeeEachOther) {

@@ -42,5 +42,22 @@ TEST_F(SignalsTest, InterruptWakesOnce) {
   EXPECT_EQ(*watcher->Next(std::nullopt), SIGUSR1);
 }
 
+TEST_F(SignalsTest, WhatTheStarterIgnoresStaysIgnored) {
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  struct sigaction before {};
+  ASSERT_EQ(::sigaction(SIGHUP, &ignore, &before), 0);  // as nohup does
+  auto watcher = SignalWatcher::Create({SIGHUP, SIGUSR1});
+  ASSERT_OK(watcher);
+  ::kill(::getpid(), SIGHUP);
+  ::kill(::getpid(), SIGUSR1);
+  EXPECT_EQ(*watcher->Next(seconds(30)), SIGUSR1);
+  EXPECT_EQ(*watcher->Next(Duration::zero()), std::nullopt);
+  sigset_t blocked;
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+  EXPECT_EQ(sigismember(&blocked, SIGHUP), 0);
+  ::sigaction(SIGHUP, &before, nullptr);
+}
+
 }  // namespace
 }  // namespace belay::base

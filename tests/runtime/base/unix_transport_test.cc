@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <future>
 #include <thread>
+#include <vector>
 
 #include "runtime/base/frame.h"
 #include "runtime/base/process_spawner.h"
@@ -176,6 +178,43 @@ TEST_F(UnixTransportTest, APeerThatDoesNotReadTimesOut) {
   EXPECT_CODE(server_->Send(large), kTimeout);
   EXPECT_GE(SystemClock().Now() - start, seconds(5));
   EXPECT_CODE(server_->Send(Message()), kUnavailable) << "half a frame is out";
+}
+
+TEST_F(UnixTransportTest, WithoutATimeoutAPeerMayTakeItsTime) {
+  const UniqueFd other_raw = RawConnect(address_);
+  const std::unique_ptr<Connection> other = **listener_->Accept();
+  Message large;
+  large.body = std::string(8 << 20, 'x');
+  server_->SendWithoutTimeout();
+  std::promise<void> begins;
+  std::future<Status> sent = std::async(std::launch::async, [&] {
+    begins.set_value();
+    return server_->Send(large);
+  });
+  begins.get_future().wait();
+  // The send timeout of a connection that has one, begun later, passes first.
+  EXPECT_CODE(other->Send(large), kTimeout);
+  std::vector<char> room(1 << 20);
+  for (std::size_t left = kFrameHeaderBytes + large.body.size(); left > 0;) {
+    const ssize_t got = ::read(raw_.get(), room.data(), room.size());
+    ASSERT_GT(got, 0);
+    left -= static_cast<std::size_t>(got);
+  }
+  EXPECT_OK(sent.get());
+}
+
+TEST_F(UnixTransportTest, WithoutATimeoutAShutdownStillEndsTheWait) {
+  Message large;
+  large.body = std::string(8 << 20, 'x');
+  server_->SendWithoutTimeout();
+  std::promise<void> begins;
+  std::future<Status> sent = std::async(std::launch::async, [&] {
+    begins.set_value();
+    return server_->Send(large);
+  });
+  begins.get_future().wait();
+  server_->Shutdown();
+  EXPECT_CODE(sent.get(), kUnavailable);
 }
 
 TEST_F(UnixTransportTest, AKilledPeerIsGoodOrderBetweenMessages) {

@@ -31,6 +31,43 @@ TEST(BackwardHookTest, CallsAlsoWhenOnlySomeParametersTakePart) {
   EXPECT_EQ(calls, 1);
 }
 
+TEST(BackwardHookTest, CallsAlsoForGradThatAccumulatesNothing) {
+  torch::nn::Linear module(3, 3);
+  int calls = 0;
+  BackwardHook hook([&] { ++calls; });
+  hook.Watch(module->parameters());
+  const auto gradients = torch::autograd::grad({module(torch::rand({2, 3})).sum()}, module->parameters());
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(gradients.size(), 2U);
+  EXPECT_FALSE(module->weight.grad().defined());
+
+  auto input = torch::rand({2, 3}).set_requires_grad(true);
+  torch::autograd::grad({module(input).sum()}, {input});
+  EXPECT_EQ(calls, 1) << "a pass that brings no gradient of a parameter lets no update follow";
+}
+
+TEST(BackwardHookTest, SurvivesThatAParameterGetsOtherMemory) {
+  torch::nn::Linear module(3, 3);
+  int calls = 0;
+  BackwardHook hook([&] { ++calls; });
+  hook.Watch({module->weight});
+  module->to(torch::kDouble);
+  module(torch::rand({2, 3}, torch::kDouble)).sum().backward();
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(BackwardHookTest, WatchesAParameterOnceItIsNoLongerFrozen) {
+  torch::nn::Linear module(3, 3);
+  int calls = 0;
+  BackwardHook hook([&] { ++calls; });
+  module->weight.set_requires_grad(false);
+  hook.Watch({module->weight});
+  module->weight.set_requires_grad(true);
+  hook.Watch({module->weight});
+  module(torch::rand({2, 3})).sum().backward();
+  EXPECT_EQ(calls, 1);
+}
+
 TEST(BackwardHookTest, IsQuietOnceItHasGone) {
   torch::nn::Linear module(3, 3);
   int calls = 0;

@@ -1,190 +1,21 @@
-// The Checkpointer against a real belayd, alone and (as checkpointer_mpi_test) on two ranks.
+// The Checkpointer against a real belayd, alone and (as checkpointer_mpi_test) on two ranks; alone also with the
+// staging copier of GPUs, on a fake one (checkpointer_staged_test).
 #include "belay/checkpointer.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <csignal>
-#include <cstdlib>
 #include <fstream>
-#include <functional>
 
-#include "belay/sampler.h"
-#include "checkpoint/client/client.h"
-#include "runtime/base/clock.h"
-#include "runtime/base/environment.h"
-#include "runtime/base/file_system.h"
-#include "runtime/base/process_spawner.h"
-#include "runtime/session/session_state.h"
+#include <c10/core/StorageImpl.h>
+
+#include "runtime/state/capture.h"
+#include "tests/runtime/checkpointer/fixture.h"
 
 namespace belay {
+
+const char* const kBelayd = BELAY_BELAYD;
+
 namespace {
 
 using testing::HasSubstr;
-
-Session& TheSession() {
-  static char name[] = "checkpointer_test";
-  static char* argv[] = {name, nullptr};
-  static auto* session = new Session(1, argv);
-  return *session;
-}
-
-class LeaveMpi : public testing::Environment {
- public:
-  void TearDown() override {
-    TheSession().finish();
-    delete &TheSession();
-  }
-};
-const auto* const kLeaveMpi = testing::AddGlobalTestEnvironment(new LeaveMpi);
-
-// A belayd of this test alone. Rank 0 looks after it; the others only learn where it is.
-class CheckpointerTest : public testing::Test {
- protected:
-  detail::SessionState& run() { return TheSession().state(); }
-  bool main() { return run().place.rank == 0; }
-
-  void SetUp() override {
-    std::string folder;
-    if (main()) {
-      std::string pattern = testing::TempDir() + "belay-ckpt-XXXXXX";
-      ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-      folder = pattern;
-    }
-    ASSERT_TRUE(run().Broadcast(&folder));
-    folder_ = folder;
-    run().environment.project = "test";
-    run().environment.job = testing::UnitTest::GetInstance()->current_test_info()->name();
-    run().environment.socket = folder_ + "/s";
-    run().environment.grace_seconds = 60;
-    StartDaemon();
-  }
-
-  void TearDown() override {
-    StopDaemon(SIGTERM);
-    if (main()) {
-      EXPECT_TRUE(base::RemoveTree(base::PosixFileSystem(), folder_));
-    }
-    ASSERT_TRUE(run().Barrier());
-  }
-
-  void StartDaemon() {
-    std::string generation;
-    if (main()) {
-      base::SpawnRequest request;
-      request.argv = {BELAY_BELAYD, "--data-dir", folder_ + "/data", "--socket", folder_ + "/s"};
-      request.environment = base::WholeEnvironment();
-      auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
-      ASSERT_TRUE(pid) << pid.error().Text();
-      pid_ = *pid;
-      for (int attempt = 0; attempt < 600 && launcher_ == nullptr; ++attempt) {
-        auto client = checkpoint::Client::Connect(base::UnixTransport(), run().environment.socket, "belay");
-        if (client)
-          launcher_ = std::move(*client);
-        else
-          base::SystemClock().SleepFor(std::chrono::milliseconds(50));
-      }
-      ASSERT_NE(launcher_, nullptr) << "belayd does not answer";
-      NewGeneration(&generation);
-    }
-    ASSERT_TRUE(run().Broadcast(&generation));
-    run().environment.generation = std::stoull(generation);
-  }
-  void NewGeneration(std::string* generation) {
-    auto grant = launcher_->BeginRun({run().environment.project, run().environment.job}, run().place.world_size,
-                                     base::Generation(run().environment.generation));
-    if (!grant) grant = launcher_->BeginRun({run().environment.project, run().environment.job}, run().place.world_size);
-    ASSERT_TRUE(grant) << grant.error().Text();
-    *generation = std::to_string(grant->generation.value());
-  }
-  // As a restart of the run: the launcher stays, the ranks get a new generation.
-  void Restart() {
-    std::string generation;
-    if (main()) NewGeneration(&generation);
-    ASSERT_TRUE(run().Broadcast(&generation));
-    run().environment.generation = std::stoull(generation);
-  }
-  void StopDaemon(int signal) {
-    launcher_.reset();
-    if (pid_ > 0) {
-      ::kill(pid_, signal);
-      auto exit = base::PosixProcessSpawner().Wait(pid_, std::chrono::seconds(60));
-      EXPECT_TRUE(exit && *exit) << "belayd does not leave";
-      pid_ = 0;
-    }
-    ASSERT_TRUE(run().Barrier());
-  }
-  std::vector<std::string> Committed() {
-    auto& files = base::PosixFileSystem();
-    const std::string job = folder_ + "/data/test/" + run().environment.job;
-    std::vector<std::string> found;
-    const auto names = files.List(job).value();
-    for (const std::string& name : names) {
-      if (base::Exists(files, job + "/" + name + "/manifest.json")) found.push_back(job + "/" + name);
-    }
-    return found;
-  }
-
-  std::string folder_;
-  pid_t pid_ = 0;
-  std::unique_ptr<checkpoint::Client> launcher_;
-};
-
-using Factory = std::function<std::unique_ptr<torch::optim::Optimizer>(std::vector<at::Tensor>)>;
-std::unique_ptr<torch::optim::Optimizer> AdamW(std::vector<at::Tensor> parameters) {
-  return std::make_unique<torch::optim::AdamW>(std::move(parameters), torch::optim::AdamWOptions(0.01));
-}
-
-// A small training program: dropout and BatchNorm, so that random numbers and buffers matter. Seeded alike on all
-// ranks, which keeps their parameters alike without any communication.
-struct Trainer {
-  explicit Trainer(std::uint64_t seed, const Factory& make = AdamW, int width = 16) : sampler(1000, 4, 7, 0, 1) {
-    torch::manual_seed(seed);
-    model = torch::nn::Sequential(torch::nn::Linear(8, width), torch::nn::BatchNorm1d(width), torch::nn::ReLU(),
-                                  torch::nn::Dropout(0.3), torch::nn::Linear(width, 1));
-    optimizer = make(model->parameters());
-    if (TheSession().world_size() > 1) memory = torch::full({3}, TheSession().rank());
-  }
-  void AddTo(Checkpointer& checkpointer) {
-    checkpointer.add("model", *model)
-        .add("optimizer", *optimizer)
-        .add("sampler", sampler)
-        .add("memory", memory, true)
-        .add(
-            "note", [this] { return note; }, [this](const std::string& text) { note = text; });
-  }
-  void Step(int step) {
-    optimizer->zero_grad();
-    const auto indices = sampler.next();
-    auto x = torch::rand({4, 8}) + static_cast<double>(indices[0] % 10) * 0.1;
-    loss = model->forward(x).square().mean();
-    loss.backward();
-    optimizer->step();
-    memory.add_(1);
-    note = "after step " + std::to_string(step);
-  }
-  // Everything, as bytes that can be compared.
-  std::string Fingerprint() const {
-    std::string bytes = note + sampler.save();
-    const auto take = [&](const at::Tensor& t) {
-      const auto c = t.detach().contiguous();
-      bytes.append(static_cast<const char*>(c.const_data_ptr()), c.nbytes());
-    };
-    for (const auto& p : model->parameters()) take(p);
-    for (const auto& b : model->buffers()) take(b);
-    take(memory);
-    take(at::globalContext().defaultGenerator(at::kCPU).get_state());
-    return bytes;
-  }
-  torch::nn::Sequential model;
-  std::unique_ptr<torch::optim::Optimizer> optimizer;
-  PermutationSampler sampler;
-  at::Tensor memory = torch::zeros({3});
-  at::Tensor loss;
-  std::string note = "fresh";
-};
-
-CheckpointOptions Quiet(std::int64_t every = 0) { return {.every = every, .save_at_end = false}; }
 
 TEST_F(CheckpointerTest, EveryOptimizerGoesOnBitForBit) {
   using namespace torch::optim;  // NOLINT: class names
@@ -404,6 +235,185 @@ TEST_F(CheckpointerTest, ALayoutThatChangesIsSavedAsItIs) {
   ASSERT_EQ(checkpointer.resume(), 1);
   EXPECT_TRUE(trainer.Fingerprint() == saved);
   EXPECT_EQ(trainer.optimizer->state().size(), trainer.model->parameters().size());
+}
+
+TEST_F(CheckpointerTest, SaveNowBeforeAnyStepIsKnownSavesNothing) {
+  Trainer trainer(1);
+  Checkpointer checkpointer(TheSession(), Quiet());
+  trainer.AddTo(checkpointer);
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(checkpointer.save_now());
+  const std::string words = testing::internal::GetCapturedStderr();
+  if (main()) {
+    EXPECT_THAT(words, HasSubstr("nothing saved: save_now() comes after resume() or step_done()"));
+  }
+  ASSERT_EQ(checkpointer.resume(), 0);
+  EXPECT_TRUE(checkpointer.save_now()) << "the untrained state is one";
+  Restart();
+  Trainer later(2);
+  Checkpointer second(TheSession(), Quiet());
+  later.AddTo(second);
+  EXPECT_EQ(second.resume(), 0);
+  EXPECT_TRUE(later.Fingerprint() == trainer.Fingerprint());
+}
+
+// Only rank 0 describes buffers, so on two ranks one fails alone.
+struct WithQueue : torch::nn::Module {
+  WithQueue() : w(register_parameter("w", torch::ones({8}))), queue(register_buffer("queue", torch::zeros({4}))) {}
+  at::Tensor w, queue;
+};
+
+TEST_F(CheckpointerTest, AStateThatTorchCannotCopyAsideCostsTheSaveNotTheTraining) {
+  WithQueue model;
+  Checkpointer checkpointer(TheSession(), Quiet(1));
+  checkpointer.add("model", model);
+  checkpointer.resume();
+  testing::internal::CaptureStderr();
+  // A pebibyte that nobody has; its address is never read.
+  static float nowhere = 0;
+  model.queue.set_data(torch::from_blob(&nowhere, {std::int64_t{1} << 48}));
+  for (int step = 0; step < 3; ++step) EXPECT_EQ(checkpointer.step_done(step), Next::kContinue);
+  EXPECT_FALSE(checkpointer.save_now());
+  const std::string words = testing::internal::GetCapturedStderr();
+  if (main()) {
+    EXPECT_THAT(words, HasSubstr("the save was given up; training goes on step=1 "));
+    EXPECT_THAT(words, HasSubstr("the save was given up; training goes on step=3 "));
+    EXPECT_THAT(words, HasSubstr("rank 0: describing the state failed: "));
+    EXPECT_THAT(words, HasSubstr("you tried to allocate"));
+  }
+  model.queue.set_data(torch::full({4}, 5.0));
+  EXPECT_EQ(checkpointer.step_done(3), Next::kContinue);
+  EXPECT_TRUE(checkpointer.save_now());
+  Restart();
+  WithQueue loaded;
+  Checkpointer second(TheSession(), Quiet());
+  second.add("model", loaded);
+  EXPECT_EQ(second.resume(), 4);
+  EXPECT_TRUE(loaded.queue.eq(5).all().item<bool>());
+}
+
+TEST_F(CheckpointerTest, ARankThatFailsAfterAllHaveBegunCostsTheSaveNotTheTraining) {
+  WithQueue model;
+  const bool last = run().place.rank == run().place.world_size - 1;
+  int broken = 0;
+  Checkpointer checkpointer(TheSession(), Quiet());
+  checkpointer.add("model", model)
+      .add(
+          "note",
+          [&]() -> std::string {
+            if (last && broken == 1) throw 7;  // no std::exception
+            if (main() && broken == 2) {
+              model.queue.storage().unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(
+                  "the memory is gone");
+            }
+            return "fine";
+          },
+          [](const std::string&) {});
+  checkpointer.resume();
+  for (const int fault : {1, 2}) {
+    SCOPED_TRACE(fault);
+    broken = fault;
+    testing::internal::CaptureStderr();
+    checkpointer.step_done(fault);
+    EXPECT_FALSE(checkpointer.save_now());
+    const std::string words = testing::internal::GetCapturedStderr();
+    if (fault == 1 ? last : main()) {
+      EXPECT_THAT(words, HasSubstr("capturing the state failed: "));
+      EXPECT_THAT(words, HasSubstr(fault == 1 ? "no std::exception" : "the memory is gone"));
+    }
+    // Nothing is under way, so no pass waits for it.
+    (model.w * 2).sum().backward();
+    broken = 0;
+    model.queue.set_data(torch::zeros({4}));
+    checkpointer.step_done(10 * fault);
+    EXPECT_TRUE(checkpointer.save_now());
+  }
+}
+
+TEST_F(CheckpointerTest, BuffersThatTakeMuchMemoryAsideAreNamed) {
+  WithQueue model;
+  Checkpointer checkpointer(TheSession(), Quiet(1));
+  checkpointer.add("model", model);
+  checkpointer.resume();
+  // Without an engine no save comes so far that it touches the memory.
+  run().torch->copy_engine = []() -> base::Result<std::unique_ptr<runtime::CopyEngine>> {
+    return base::Fail(base::Code::kDevice, "no engine");
+  };
+  model.queue.set_data(torch::empty({static_cast<std::int64_t>(runtime::Capture::kSideBytesMax) / 4 + 1}));
+  testing::internal::CaptureStderr();
+  for (int step = 0; step < 2; ++step) checkpointer.step_done(step);
+  const std::string words = testing::internal::GetCapturedStderr();
+  const auto warned = words.find("buffers are copied aside at each save");
+  EXPECT_EQ(warned != std::string::npos, main());
+  if (main()) {
+    EXPECT_THAT(words, HasSubstr("largest=model.queue"));
+    EXPECT_THAT(words, HasSubstr("no engine"));
+    EXPECT_EQ(words.find("buffers are copied aside at each save", warned + 1), std::string::npos) << "once";
+  }
+}
+
+TEST_F(CheckpointerTest, MetricsGivenToStepDoneDecideWhichCheckpointIsBest) {
+  {
+    WithQueue model;
+    Checkpointer checkpointer(TheSession(), {.every = 0,
+                                             .keep_last = 1,
+                                             .keep_best = 1,
+                                             .best_metric = "accuracy",
+                                             .larger_is_better = true,
+                                             .save_at_end = false});
+    checkpointer.add("model", model);
+    checkpointer.resume();
+    const std::vector<double> accuracy = {0.2, 0.9, 0.5, 0.7};
+    for (int step = 0; step < 4; ++step) {
+      checkpointer.step_done(step, {{"accuracy", accuracy[static_cast<std::size_t>(step)]}, {"loss", 1.5}});
+      ASSERT_TRUE(checkpointer.save_now());
+    }
+  }
+  if (main()) {
+    // Deleting follows the commit.
+    const auto settled = [&] { return CommittedSteps().size() <= 2; };
+    for (int attempt = 0; attempt < 3000 && !settled(); ++attempt) {
+      base::SystemClock().SleepFor(std::chrono::milliseconds(10));
+    }
+    EXPECT_THAT(CommittedSteps(), testing::UnorderedElementsAre(2, 4));
+    for (const std::string& path : Committed()) {
+      const auto text = base::ReadWholeFile(base::PosixFileSystem(), path + "/manifest.json", 1 << 20);
+      ASSERT_TRUE(text);
+      EXPECT_THAT(*text, HasSubstr("\"loss\"")) << path;
+      EXPECT_THAT(*text, HasSubstr("\"accuracy\"")) << path;
+    }
+  }
+  ASSERT_TRUE(run().Barrier());
+}
+
+TEST_F(CheckpointerTest, GradientsMayBeAccumulatedBesideASave) {
+  const auto train = [](Trainer& trainer) {
+    trainer.optimizer->zero_grad();
+    for (int part = 0; part < 3; ++part) {
+      const auto x = torch::rand({4, 8});
+      (trainer.model->forward(x).square().mean() / 3).backward();
+    }
+    trainer.optimizer->step();
+  };
+  std::string saved;
+  {
+    Trainer trainer(3, AdamW, 512);
+    Checkpointer checkpointer(TheSession(), Quiet(3));
+    trainer.AddTo(checkpointer);
+    checkpointer.resume();
+    for (int step = 0; step < 5; ++step) {
+      train(trainer);
+      if (step == 2) saved = trainer.Fingerprint();
+      checkpointer.step_done(step);
+    }
+    AwaitCommitted(3);
+  }
+  Restart();
+  Trainer trainer(4, AdamW, 512);
+  Checkpointer checkpointer(TheSession(), Quiet());
+  trainer.AddTo(checkpointer);
+  ASSERT_EQ(checkpointer.resume(), 3);
+  EXPECT_TRUE(trainer.Fingerprint() == saved);
 }
 
 TEST_F(CheckpointerTest, WithoutADaemonItTrainsWithOneWarning) {

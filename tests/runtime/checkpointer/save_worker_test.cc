@@ -100,6 +100,25 @@ TEST(SaveWorkerTest, ATornCopyIsReportedAndNeverSealed) {
   EXPECT_EQ(snapshotter.seals_, 0);
 }
 
+TEST(SaveWorkerTest, TellsThatTheCopyEndedHoweverItWentAndBeforeTheUpdateGoesOn) {
+  for (const bool unchanged : {true, false}) {
+    SCOPED_TRACE(unchanged);
+    GatedSnapshotter snapshotter;
+    SaveWorker worker(base::SystemClock());
+    std::atomic<int> ended{0};
+    auto save = SaveOf(snapshotter, 5, unchanged);
+    save.copy_ended = [&] { ++ended; };
+    worker.Start(std::move(save));
+    snapshotter.copying_.acquire();
+    EXPECT_EQ(ended, 0);
+    snapshotter.may_copy_.release();
+    worker.AwaitCopied();
+    EXPECT_EQ(ended, 1);
+    ASSERT_TRUE(worker.AwaitIdle(std::nullopt));
+    EXPECT_EQ(ended, 1);
+  }
+}
+
 TEST(SaveWorkerTest, AFailureOfTheDaemonIsReportedWithItsReason) {
   GatedSnapshotter snapshotter;
   snapshotter.state_ = SnapshotState::kFailed;

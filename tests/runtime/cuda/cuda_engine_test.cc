@@ -57,10 +57,24 @@ TEST_F(CudaEngineTest, CopiesLargeAndPackedTensorsWhileTheTrainingStreamGoesOn) 
       ASSERT_EQ(std::memcmp(copies[i].destination, expected.data(), sizes[i]), 0)
           << "tensor " << i << ", round " << round;
     }
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    const auto waited = copier.TakeStreamWait();
+    ASSERT_TRUE(waited) << "the stream has passed the wait";
+    EXPECT_GE(*waited, 0);
+    EXPECT_LT(*waited, 10);
+    EXPECT_FALSE(copier.TakeStreamWait());
   }
   copier.Unregister(staging);
   for (auto* tensor : tensors) cudaFree(tensor);
   munmap(memory, total);
+}
+
+TEST_F(CudaEngineTest, AFailureLeavesNoErrorForTorchToFind) {
+  auto engine = MakeCudaCopyEngine(0);
+  ASSERT_TRUE(engine) << engine.error().Text();
+  EXPECT_FALSE((*engine)->TrainingWaited()) << "nothing waited yet";
+  EXPECT_FALSE((*engine)->RegisterHost({}));
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
 }  // namespace

@@ -3,72 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <deque>
-#include <functional>
-#include <map>
 #include <thread>
+
+#include "tests/runtime/cuda/lazy_engine.h"
 
 namespace belay::runtime {
 namespace {
-
-// Side-stream work is queued and runs as late as allowed: when the host or the training stream waits for it.
-class LazyEngine final : public CopyEngine {
- public:
-  base::Status RegisterHost(std::span<std::byte>) override { return {}; }
-  void UnregisterHost(std::span<std::byte>) override {}
-  base::Status MarkTraining() override {
-    marked_ = true;
-    return {};
-  }
-  base::Status SideAwaitsMark() override {
-    EXPECT_TRUE(marked_) << "copies were issued before the end of the step was marked";
-    return {};
-  }
-  base::Status Copy(std::byte* destination, const std::byte* source, std::uint64_t bytes) override {
-    if (fail_after_ >= 0 && fail_after_-- == 0) return base::Fail(base::Code::kDevice, "out of order");
-    ++copies_;
-    side_.push_back([=] { std::memcpy(destination, source, bytes); });
-    return {};
-  }
-  base::Status Pack(std::byte* destination, std::span<const PackItem> items, std::uint64_t bytes) override {
-    EXPECT_LE(items.size(), kPackItemsMax);
-    EXPECT_LE(bytes, kPackBytesMax);
-    ++packs_;
-    side_.push_back([destination, all = std::vector<PackItem>(items.begin(), items.end())] {
-      for (const PackItem& item : all) std::memcpy(destination + item.offset, item.source, item.bytes);
-    });
-    return {};
-  }
-  base::Status RecordSide(std::size_t index) override {
-    ends_[index] = issued_ + side_.size();
-    return {};
-  }
-  base::Status AwaitOnHost(std::size_t index) override { return RunUntil(index); }
-  base::Status TrainingAwaits(std::size_t index) override {
-    ++training_waits_;
-    return RunUntil(index);
-  }
-
-  int copies_ = 0, packs_ = 0, training_waits_ = 0, fail_after_ = -1;
-  std::size_t Pending() const { return side_.size(); }
-
- private:
-  base::Status RunUntil(std::size_t index) {
-    const std::lock_guard lock(mutex_);
-    EXPECT_TRUE(ends_.contains(index)) << "event " << index << " was never recorded";
-    for (; issued_ < ends_[index]; ++issued_) {
-      side_.front()();
-      side_.pop_front();
-    }
-    return {};
-  }
-  std::mutex mutex_;
-  bool marked_ = false;
-  std::deque<std::function<void()>> side_;
-  std::size_t issued_ = 0;
-  std::map<std::size_t, std::size_t> ends_;
-};
 
 struct State {
   explicit State(const std::vector<std::size_t>& sizes) {
@@ -148,8 +88,8 @@ TEST(StagingCopierTest, SmallNeighboursTravelTogether) {
   ASSERT_TRUE(f.copier.Begin(state.copies));
   ASSERT_TRUE(f.copier.Await(299));
   EXPECT_TRUE(state.Landed());
-  EXPECT_EQ(f.engine->packs_, 3);  // 128 + 128 + 44
-  EXPECT_EQ(f.engine->copies_, 0);
+  EXPECT_EQ(f.engine->controls().packs, 3);  // 128 + 128 + 44
+  EXPECT_EQ(f.engine->controls().copies, 0);
 }
 
 TEST(StagingCopierTest, SmallTensorsThatAreNotNeighboursGoAlone) {
@@ -160,7 +100,7 @@ TEST(StagingCopierTest, SmallTensorsThatAreNotNeighboursGoAlone) {
   ASSERT_TRUE(f.copier.Begin(state.copies));
   ASSERT_TRUE(f.copier.Await(1));
   EXPECT_TRUE(state.Landed());
-  EXPECT_EQ(f.engine->copies_, 2);
+  EXPECT_EQ(f.engine->controls().copies, 2);
 }
 
 TEST(StagingCopierTest, TheGuardWaitsUntilTheWorkerHasIssuedTheCopies) {
@@ -178,15 +118,51 @@ TEST(StagingCopierTest, TheGuardCostsNothingWhenNoCopyIsUnderWay) {
   Fixture f;
   ASSERT_TRUE(f.copier.GuardUpdate());
   ASSERT_TRUE(f.copier.MarkStepEnd());
-  f.copier.Cancel();
+  f.copier.CopyEnded();
   ASSERT_TRUE(f.copier.GuardUpdate());
-  EXPECT_EQ(f.engine->training_waits_, 0);
+  EXPECT_EQ(f.engine->controls().training_waits, 0);
+}
+
+TEST(StagingCopierTest, ACopyThatEndsWithoutHavingBegunLetsTheGuardGo) {
+  Fixture f;
+  ASSERT_TRUE(f.copier.MarkStepEnd());
+  std::thread worker([&] { f.copier.CopyEnded(); });
+  ASSERT_TRUE(f.copier.GuardUpdate());  // would hang
+  worker.join();
+  EXPECT_EQ(f.engine->controls().training_waits, 0);
+}
+
+TEST(StagingCopierTest, TheEndOfACopyDoesNotSpareTheGuardItsWait) {
+  Fixture f;
+  State state({5'000'000});
+  ASSERT_TRUE(f.copier.MarkStepEnd());
+  ASSERT_TRUE(f.copier.Begin(state.copies));
+  f.copier.CopyEnded();
+  ASSERT_TRUE(f.copier.GuardUpdate());
+  EXPECT_EQ(f.engine->controls().training_waits, 1);
+  state.Update();
+  EXPECT_TRUE(state.Landed());
+}
+
+TEST(StagingCopierTest, TellsOnceHowLongTheStreamStoodStillAsSoonAsItIsKnown) {
+  Fixture f;
+  State state({5'000'000});
+  EXPECT_FALSE(f.copier.TakeStreamWait());
+  ASSERT_TRUE(f.copier.MarkStepEnd());
+  ASSERT_TRUE(f.copier.Begin(state.copies));
+  EXPECT_FALSE(f.copier.TakeStreamWait());
+  ASSERT_TRUE(f.copier.GuardUpdate());
+  f.engine->controls().stream_wait_seconds = -1;  // the stream has not come so far
+  EXPECT_FALSE(f.copier.TakeStreamWait());
+  f.engine->controls().stream_wait_seconds = 0.5;
+  EXPECT_EQ(f.copier.TakeStreamWait(), 0.5);
+  EXPECT_FALSE(f.copier.TakeStreamWait());
 }
 
 TEST(StagingCopierTest, AFailedIssueIsReportedAndDoesNotHangTheGuard) {
   Fixture f;
   State state({5'000'000, 5'000'000});
-  f.engine->fail_after_ = 1;
+  f.engine->controls().fail_copy_after = 1;
   ASSERT_TRUE(f.copier.MarkStepEnd());
   const auto begun = f.copier.Begin(state.copies);
   ASSERT_FALSE(begun);

@@ -120,6 +120,20 @@ TEST(CaptureTest, ManyNonContiguousBytesAreRefusedByName) {
   EXPECT_THAT(capture.error().Text(), HasSubstr("model.wide is not contiguous"));
 }
 
+TEST(CaptureTest, TellsWhatItsSideBuffersTake) {
+  struct Queue : torch::nn::Module {
+    Queue() {
+      register_parameter("weight", torch::zeros({100}));
+      register_buffer("mean", torch::zeros({5}));
+      register_buffer("queue", torch::zeros({7, 10}));
+    }
+  } module;
+  const auto capture = CaptureOf(SetOf(module));
+  EXPECT_EQ(capture->side().bytes, 4U * 75);
+  EXPECT_EQ(capture->side().largest, "model.queue");
+  EXPECT_EQ(capture->side().largest_bytes, 4U * 70);
+}
+
 TEST(CaptureTest, WitnessSeesAnyWriteOfTheUpdate) {
   torch::nn::Linear module(8, 8);
   const auto state = SetOf(*module);

@@ -5,12 +5,14 @@
 
 #include <cstring>
 
+#include "checkpoint/format/boxes.h"
 #include "runtime/state/generators.h"
 
 namespace belay::runtime {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 // A checkpoint in memory: what `state` is now, saved by `world_size` ranks that were all like it.
 class FakeRestorer final : public checkpoint::Restorer {
@@ -32,9 +34,13 @@ class FakeRestorer final : public checkpoint::Restorer {
     checkpoint::RestoreStatistics statistics;
     for (const auto& target : targets) {
       const std::string& bytes = bytes_.at(target.name);
-      std::memcpy(target.data, bytes.data(), bytes.size());
-      statistics.bytes_wanted += bytes.size();
+      for (const auto& run : checkpoint::RunsBetween(checkpoint::WholeBox(target.global_shape), target.box,
+                                                     checkpoint::DTypeBytes(target.dtype))) {
+        std::memcpy(target.data + run.destination, bytes.data() + run.source, run.bytes);
+        statistics.bytes_wanted += run.bytes;
+      }
     }
+    loads_.push_back(statistics.bytes_wanted);
     return statistics;
   }
   base::Result<checkpoint::Records> LoadRecords(base::Rank rank) override {
@@ -49,6 +55,7 @@ class FakeRestorer final : public checkpoint::Restorer {
   std::map<std::string, std::string> bytes_;
   checkpoint::Records records_;
   std::vector<std::int32_t> asked_ranks_;
+  std::vector<std::uint64_t> loads_;  // bytes asked for at once
 };
 
 struct Program {
@@ -106,6 +113,46 @@ TEST(RestoreTest, NonContiguousTensorsAreLoadedInRowOrder) {
   EXPECT_FALSE(loaded.w.is_contiguous());
 }
 
+TEST(RestoreTest, TensorsLargerThanTheBounceBufferComeInPieces) {
+  struct Model : torch::nn::Module {
+    explicit Model(bool fill) {
+      const auto make = [&](const char* name, std::vector<std::int64_t> shape, at::ScalarType type) {
+        shape.push_back(2);  // every other element: nothing is contiguous
+        const auto whole = torch::zeros(shape, type);
+        if (fill) whole.copy_(torch::arange(whole.numel()).reshape(shape));
+        register_buffer(name, whole.select(-1, 0));
+      };
+      make("small", {2, 3}, at::kFloat);
+      make("rows", {100, 7}, at::kFloat);   // cut into runs of rows
+      make("wide", {2, 500}, at::kDouble);  // each row is cut
+      make("flat", {1, 600}, at::kShort);   // one row
+      make("deep", {7, 6, 5}, at::kBFloat16);
+      make("vector", {4}, at::kLong);
+    }
+  } saved(true), loaded(false);
+  StateSet a(base::Rank(0), at::kCPU), b(base::Rank(0), at::kCPU);
+  ASSERT_TRUE(a.AddModule("model", saved));
+  ASSERT_TRUE(b.AddModule("model", loaded));
+  for (const std::uint64_t limit : {1000U, 64U, 16U, 1000000U}) {
+    SCOPED_TRACE(limit);
+    for (auto& buffer : loaded.buffers()) buffer.zero_();
+    FakeRestorer restorer(a, 1);
+    const auto restored = RestoreState(b, restorer, {.bounce_bytes = limit});
+    ASSERT_TRUE(restored) << restored.error().Text();
+    for (std::size_t i = 0; i < saved.buffers().size(); ++i) {
+      EXPECT_TRUE(saved.buffers()[i].equal(loaded.buffers()[i])) << saved.named_buffers().pairs()[i].first;
+    }
+    for (const std::uint64_t bytes : restorer.loads_) EXPECT_LE(bytes, limit);
+    if (limit == 1000000) {
+      EXPECT_EQ(restorer.loads_.size(), 2U) << "one for what is read in place, one for all the rest";
+    }
+  }
+  FakeRestorer restorer(a, 1);
+  const auto refused = RestoreState(b, restorer, {.bounce_bytes = 7});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().Text(), HasSubstr("holds no element of model.wide"));
+}
+
 TEST(RestoreTest, NamesEveryTensorThatDiffers) {
   Program saved(0, 4), loaded(0, 5);
   FakeRestorer restorer(saved.state, 1);
@@ -127,6 +174,34 @@ TEST(RestoreTest, NamesMissingAndSurplusTensorsAndOtherTypes) {
   EXPECT_THAT(status.error().Text(), HasSubstr("model.0.bias is not in it"));
   EXPECT_THAT(status.error().Text(), HasSubstr("model.old is in it but not in the program"));
   EXPECT_THAT(status.error().Text(), HasSubstr("model.1.weight is [4] F64 there and [4] F32 here"));
+}
+
+TEST(RestoreTest, NamesRecordsAndPerRankTensorsThatTheProgramForgot) {
+  torch::Tensor memory = torch::zeros({4});
+  Program saved(1), loaded(1), other(0);
+  ASSERT_TRUE(saved.state.AddTensor("memory", memory, true));
+  ASSERT_TRUE(saved.state.AddRecord("sampler", {.save = [] { return "17"; }, .load = [](const std::string&) {}},
+                                    /*shared=*/true));
+  FakeRestorer restorer(saved.state, 2);
+  const auto status = RestoreState(loaded.state, restorer, {.world_size = 2});
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, base::Code::kLayoutMismatch);
+  EXPECT_THAT(status.error().Text(), HasSubstr("memory.rank-00001 is in it but not in the program"));
+  EXPECT_THAT(status.error().Text(), HasSubstr("the record sampler is in it but not in the program"));
+  EXPECT_THAT(status.error().Text(), Not(HasSubstr("belay.rng")));
+
+  restorer.records_.erase("sampler");
+  EXPECT_TRUE(RestoreState(other.state, restorer, {.world_size = 2})) << "rank 1's memory is not rank 0's business";
+}
+
+TEST(RestoreTest, AnotherWorldSizeMayLeaveOutRecordsAndPerRankTensors) {
+  torch::Tensor memory = torch::zeros({4});
+  Program saved(1), loaded(1);
+  ASSERT_TRUE(saved.state.AddTensor("memory", memory, true));
+  ASSERT_TRUE(saved.state.AddRecord("sampler", {.save = [] { return "17"; }, .load = [](const std::string&) {}},
+                                    /*shared=*/true));
+  FakeRestorer restorer(saved.state, 2);
+  EXPECT_TRUE(RestoreState(loaded.state, restorer, {.world_size = 3}));
 }
 
 TEST(RestoreTest, AMissingRecordIsNamed) {
