@@ -1,5 +1,6 @@
 #include "examples/common/command_line.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <iostream>
 #include <set>
@@ -35,8 +36,18 @@ void CommandLine::Refuse(const std::string& message) const {
   Die(program_, kExitUsage, message + " (" + program_ + " --help lists the options)");
 }
 
+// The options are declared as text: cxxopts' own words do not say which option a value was meant for.
+template <typename T>
+T CommandLine::Number(const std::string& name, const std::string& what) const {
+  const std::string text = Text(name);
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) Refuse("--" + name + "=" + text + " is not " + what);
+  return value;
+}
+
 std::int64_t CommandLine::Integer(const std::string& name, std::int64_t least, std::int64_t most) const {
-  const auto value = parsed_[name].as<std::int64_t>();
+  const auto value = Number<std::int64_t>(name, "a whole number");
   if (value < least || value > most) {
     std::ostringstream message;
     message << "--" << name << "=" << value << " must be at least " << least;
@@ -47,7 +58,7 @@ std::int64_t CommandLine::Integer(const std::string& name, std::int64_t least, s
 }
 
 double CommandLine::Real(const std::string& name, double least, double most) const {
-  const auto value = parsed_[name].as<double>();
+  const auto value = Number<double>(name, "a number");
   if (!(value >= least && value <= most)) {  // NaN is refused too
     std::ostringstream message;
     message << "--" << name << "=" << value << " must lie between " << least << " and " << most;

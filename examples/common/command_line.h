@@ -31,6 +31,9 @@ class CommandLine {
   [[noreturn]] void Refuse(const std::string& message) const;
 
  private:
+  template <typename T>
+  T Number(const std::string& name, const std::string& what) const;
+
   std::string program_;
   cxxopts::ParseResult parsed_;
 };

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <system_error>
@@ -47,7 +48,10 @@ void LossLog::Write(std::int64_t step, std::int64_t epoch, double loss) {
   char number[32] = "null";
   if (std::isfinite(loss)) std::snprintf(number, sizeof number, "%.17g", loss);
   std::fprintf(file_.get(), "{\"step\": %" PRId64 ", \"epoch\": %" PRId64 ", \"loss\": %s}\n", step, epoch, number);
-  if (std::fflush(file_.get()) != 0) Fail("cannot write " + path_);
+  if (std::fflush(file_.get()) == 0) return;
+  std::fprintf(stderr, "warning: cannot write %s at step %" PRId64 ": %s; the loss log ends here, training goes on\n",
+               path_.c_str(), step, std::strerror(errno));
+  file_.reset();
 }
 
 }  // namespace examples

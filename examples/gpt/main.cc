@@ -20,6 +20,7 @@
 #include "examples/common/loss_log.h"
 #include "examples/common/mixed_precision.h"
 #include "examples/common/over_ranks.h"
+#include "examples/common/stopwatch.h"
 #include "examples/gpt/data.h"
 #include "examples/gpt/generate.h"
 #include "examples/gpt/model.h"
@@ -106,8 +107,9 @@ int Train(int argc, char** argv) {
 
     optimizer.zero_grad();
     auto loss = torch::zeros({}, session.device());
+    double data_wait = 0;
     for (std::int64_t part = 1; part <= options.accumulate; ++part) {
-      const auto batch = data.TrainingBatch(sampler.next()).to(session.device());
+      const auto batch = Timed(data_wait, [&] { return data.TrainingBatch(sampler.next()).to(session.device()); });
       const bool last = part == options.accumulate;  // only the last one's backward talks to the other ranks
       const auto part_loss = parallel.forward(
           [&] {
@@ -124,7 +126,10 @@ int Train(int argc, char** argv) {
 
     const double mean_loss = MeanOverRanks(session, loss);
     const auto samples = options.batch * options.accumulate;
-    belay::StepMetrics measured{.loss = mean_loss, .samples = samples, .tokens = samples * options.model.context};
+    belay::StepMetrics measured{.loss = mean_loss,
+                                .samples = samples,
+                                .tokens = samples * options.model.context,
+                                .data_wait_seconds = data_wait};
     measured.extra["learning_rate"] = learning_rate;
     if (options.clip > 0) measured.extra["gradient_norm"] = gradient_norm;
     metrics.step(step, measured);

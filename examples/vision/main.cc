@@ -19,6 +19,7 @@
 #include "examples/common/loss_log.h"
 #include "examples/common/mixed_precision.h"
 #include "examples/common/over_ranks.h"
+#include "examples/common/stopwatch.h"
 #include "examples/vision/data.h"
 #include "examples/vision/model.h"
 #include "examples/vision/options.h"
@@ -50,8 +51,11 @@ std::unique_ptr<torch::optim::Optimizer> MakeOptimizer(const VisionOptions& opti
 }
 
 // Share of the test images that the model names rightly; the ranks share the work.
-double Accuracy(belay::Session& session, ResNet& model, const ImageData& test, const VisionOptions& options) {
+double Accuracy(belay::Session& session, belay::DataParallel& parallel, ResNet& model, const ImageData& test,
+                const VisionOptions& options) {
   session.idle();
+  // Each rank's BatchNorm has seen its own images: judge the model that checkpoints hold, which is rank 0's.
+  parallel.sync_buffers();
   const torch::NoGradGuard no_grad;
   const Autocast autocast(options.bf16, session.device());
   model->eval();
@@ -109,20 +113,27 @@ int Train(int argc, char** argv) {
     const double learning_rate = LearningRate(options, step);
     for (auto& group : optimizer->param_groups()) group.options().set_lr(learning_rate);
     const auto epoch = sampler.epoch();
-    const auto batch = data.Take(sampler.next());
-    const auto images = Augment(batch.images, options.shift).to(session.device());
-    const auto labels = batch.labels.to(session.device());
+    double data_wait = 0;
+    const auto batch = Timed(data_wait, [&] {
+      auto taken = data.Take(sampler.next());
+      taken.images = Augment(taken.images, options.shift).to(session.device());
+      taken.labels = taken.labels.to(session.device());
+      return taken;
+    });
 
     optimizer->zero_grad();
     const auto loss = parallel.forward([&] {
       const Autocast autocast(options.bf16, session.device());
-      return torch::cross_entropy_loss(model->forward(images), labels);
+      return torch::cross_entropy_loss(model->forward(batch.images), batch.labels);
     });
     loss.backward();
     optimizer->step();
 
     const double mean_loss = MeanOverRanks(session, loss);
-    metrics.step(step, {.loss = mean_loss, .samples = options.batch, .extra = {{"learning_rate", learning_rate}}});
+    metrics.step(step, {.loss = mean_loss,
+                        .samples = options.batch,
+                        .data_wait_seconds = data_wait,
+                        .extra = {{"learning_rate", learning_rate}}});
     if (loss_log) loss_log->Write(step, epoch, mean_loss);
     if (session.is_main() && options.report_every > 0 && (step + 1) % options.report_every == 0) {
       std::printf("step %lld  epoch %lld  loss %.4f\n", static_cast<long long>(step + 1), static_cast<long long>(epoch),
@@ -133,7 +144,7 @@ int Train(int argc, char** argv) {
   }
 
   if (!stopped) {
-    const double accuracy = Accuracy(session, model, test, options);
+    const double accuracy = Accuracy(session, parallel, model, test, options);
     metrics.scalar(options.steps, "test_accuracy", accuracy);
     if (session.is_main()) {
       std::printf("accuracy on %lld test images: %.2f %%\n", static_cast<long long>(test.size()), 100.0 * accuracy);

@@ -9,8 +9,8 @@
 namespace examples {
 
 VisionOptions ParseVisionOptions(int argc, char** argv) {
-  const auto integer = [](const char* initial) { return cxxopts::value<std::int64_t>()->default_value(initial); };
-  const auto real = [](const char* initial) { return cxxopts::value<double>()->default_value(initial); };
+  const auto integer = [](const char* initial) { return cxxopts::value<std::string>()->default_value(initial); };
+  const auto real = [](const char* initial) { return cxxopts::value<std::string>()->default_value(initial); };
   const auto text = [](const char* initial) { return cxxopts::value<std::string>()->default_value(initial); };
   // clang-format off
   cxxopts::Options help("train_vision", "Trains a small ResNet on Fashion-MNIST.\n");

@@ -3,14 +3,20 @@
 //
 //   belay run -n N -- bench_stall --megabytes M --steps S --every K --out FILE
 //
-// Rank 0 writes one JSON object: seconds a step without saves, memcpy of this rank's state (the limit), and for each
-// save the time that step_done and the wait before the update blocked (stall), and how long the K steps after it took.
+// Rank 0 writes one JSON object with a list for each of these, in seconds:
+//   step      how long each step took
+//   stall     training time lost to the save begun at the end of that step: what beginning it took within step_done,
+//             and what the next update waited for its copy. The same sum as `stall_ms` of the metrics; about 0 where no
+//             save was begun
+//   boundary  how long that step's step_done took, whatever it did
+//   memcpy    the limit: copying this rank's state
 #include <chrono>
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <torch/torch.h>
@@ -18,6 +24,7 @@
 #include "belay/checkpointer.h"
 #include "belay/data_parallel.h"
 #include "belay/session.h"
+#include "runtime/session/session_state.h"
 
 namespace {
 
@@ -58,18 +65,23 @@ int main(int argc, char** argv) {
 
   const std::int64_t first = checkpointer.resume();
   const torch::Tensor input = torch::randn({std::stoll(flags["--batch"]), width});
-  std::vector<double> step_seconds, boundary_seconds;
+  std::vector<double> step_seconds, stall_seconds, boundary_seconds;
+  // As Metrics does, which looks just before step_done.
+  const auto take_stall = [&] { return std::exchange(session.state().stall_seconds, 0.0); };
   for (std::int64_t step = first; step < steps; ++step) {
     const double begin = Now();
     auto loss = parallel.forward([&] { return tower.forward(input).square().mean(); });
     optimizer.zero_grad();
     loss.backward();
     optimizer.step();
+    const double waited = take_stall();  // after resume(): nothing, no save is under way
+    if (!stall_seconds.empty()) stall_seconds.back() += waited;
     const double before_done = Now();
     if (checkpointer.step_done(step) == belay::Next::kStop) break;
     const double end = Now();
     step_seconds.push_back(end - begin);
     boundary_seconds.push_back(end - before_done);
+    stall_seconds.push_back(take_stall());
   }
 
   // The limit: one warm memcpy of what this rank stages.
@@ -92,6 +104,8 @@ int main(int argc, char** argv) {
     };
     out << "{\"staged_bytes\": " << staged << ", \"every\": " << every << ", ";
     list("step", step_seconds);
+    out << ", ";
+    list("stall", stall_seconds);
     out << ", ";
     list("boundary", boundary_seconds);
     out << ", ";

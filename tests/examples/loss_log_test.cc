@@ -83,6 +83,22 @@ TEST_F(LossLogTest, SaysWhichFileItCannotCreate) {
   }
 }
 
+TEST_F(LossLogTest, AFullDiskIsOneWarningAndTheEndOfTheLog) {
+  // What the log creates lands on the device that is always full; its name is only a link, also once it is renamed.
+  ASSERT_EQ(symlink("/dev/full", (path_ + ".new").c_str()), 0);
+  LossLog log(path_, 0);
+  testing::internal::CaptureStderr();
+  EXPECT_NO_THROW(log.Write(7, 0, 1.0));
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find(path_), std::string::npos) << said;
+  EXPECT_NE(said.find("step 7"), std::string::npos) << said;
+  EXPECT_NE(said.find("No space left on device"), std::string::npos) << said;
+  EXPECT_NE(said.find("training goes on"), std::string::npos) << said;
+  testing::internal::CaptureStderr();
+  EXPECT_NO_THROW(log.Write(8, 0, 1.0));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(LossLogTest, NoPathLogsNothing) { LossLog("", 0).Write(0, 0, 1.0); }
 
 }  // namespace

@@ -30,7 +30,7 @@ TEST(GptOptionsTest, TakesWhatIsGivenAndDefaultsForTheRest) {
 TEST(GptOptionsDeathTest, ABadCommandLineExits64AndSaysWhy) {
   const auto usage = testing::ExitedWithCode(kExitUsage);
   EXPECT_EXIT(Gpt({"--dept=3"}), usage, "train_gpt: .*dept.*--help");
-  EXPECT_EXIT(Gpt({"--depth=three"}), usage, "three");
+  EXPECT_EXIT(Gpt({"--depth=three"}), usage, "--depth=three is not a whole number");
   EXPECT_EXIT(Gpt({"--depth=0"}), usage, "--depth=0 must be at least 1");
   EXPECT_EXIT(Gpt({"--dropout=nan"}), usage, "--dropout");
   EXPECT_EXIT(Gpt({"--depth=1", "--depth=2"}), usage, "--depth is given twice");
