@@ -22,6 +22,8 @@ int VersionCommand(std::span<const std::string> args);
 // For the commands that look at jobs: --project, --data-dir, --log-dir and --json.
 std::vector<OptionSpec> JobOptions();
 
+// Whether --json is among the options, also when they do not parse.
+bool WantsJson(std::span<const std::string> args);
 // Says the error (as JSON on stdout too, if asked) and answers its exit status. `usage`: where help is.
 int ReportError(const base::Error& error, bool json, std::string_view command);
 void PrintOut(std::string_view text);

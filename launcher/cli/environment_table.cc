@@ -18,6 +18,9 @@ constexpr EnvironmentVariable kTable[] = {
     {"BELAY_LAUNCH_TIMEOUT", "user", "default of --launch-timeout"},
     {"BELAY_PROGRESS", "user", "default of --progress: auto, always, never"},
     {"BELAY_LOG", "user", "level of belay's own logs: debug, info, warning, error"},
+    {"BELAY_DEVICE", "user",
+     "cpu keeps training off the GPUs, cuda refuses to run without one; default: a GPU for every rank if there are "
+     "any"},
     {"XDG_RUNTIME_DIR", "user", "private sockets go to its belay folder; else /tmp/belay-<uid>"},
     {"RANK", "rank", "index of the rank in the world"},
     {"LOCAL_RANK", "rank", "index of the rank on its node"},

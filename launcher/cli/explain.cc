@@ -97,8 +97,7 @@ Plan MakePlan(const RunOptions& options, const RunHost& host) {
 }  // namespace
 
 int ExplainCommand(std::span<const std::string> args) {
-  const bool json_wanted =
-      std::ranges::find(args.begin(), std::ranges::find(args, "--"), "--json") != std::ranges::find(args, "--");
+  const bool json_wanted = WantsJson(args);
   const RunHost host = ThisHost();
   const auto arguments = ParseRunArguments(args, host);
   if (!arguments) return ReportError(arguments.error(), json_wanted, "explain");

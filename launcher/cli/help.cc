@@ -1,4 +1,7 @@
 // belay help, belay version
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/cli/commands.h"
 #include "launcher/cli/commands.h"
 #include "launcher/cli/environment_table.h"
 #include "runtime/base/exit_status.h"
@@ -22,7 +25,7 @@ constexpr std::string_view kOverview =
     "  belay help exit-statuses|environment  tables\n"
     "  belay version\n"
     "\n"
-    "Every command explains itself with --help and answers in JSON with --json.\n"
+    "Every command explains itself with --help; all but help answer in JSON with --json.\n"
     "\n"
     "First run:  belay run -n 2 -- python3 -c 'import os; print(os.environ[\"RANK\"])'\n";
 
@@ -36,7 +39,7 @@ std::string ExitStatuses() {
 #undef BELAY_X
   text +=
       "  126   the program exists but cannot be executed\n"
-      "  127   the program does not exist\n"
+      "  127   the program, or the folder of --wdir, does not exist\n"
       "  130   killed by a second Ctrl-C or belay stop --now\n"
       "  128+N a rank was killed by signal N\n";
   return text;
@@ -63,15 +66,24 @@ int HelpCommand(std::span<const std::string> args) {
   if (args[0] == "stop") return StopCommand(help);
   if (args[0] == "status") return StatusCommand(help);
   if (args[0] == "logs") return LogsCommand(help);
-  return ReportError(
-      base::Error{base::Code::kInvalidArgument,
-                  Str("no help on '", args[0], "'. Topics: run explain stop status logs exit-statuses environment"),
-                  nullptr},
-      false, "help");
+  if (args[0] == "ckpt" || args[0] == "daemon") {
+    std::string words[] = {std::string(args[0]), "--help"};
+    char* argv[] = {words[0].data(), words[1].data(), nullptr};
+    return args[0] == "ckpt" ? checkpoint::CkptMain(2, argv) : checkpoint::DaemonMain(2, argv);
+  }
+  return ReportError(base::Error{base::Code::kInvalidArgument,
+                                 Str("no help on '", args[0],
+                                     "'. Topics: run explain stop status logs ckpt daemon exit-statuses environment"),
+                                 nullptr},
+                     WantsJson(args), "help");
 }
 
-int VersionCommand(std::span<const std::string> /*args*/) {
-  PrintOut(Str("belay ", BELAY_VERSION, "\n"));
+int VersionCommand(std::span<const std::string> args) {
+  if (WantsJson(args)) {
+    PrintOut(nlohmann::json{{"schema_version", 1}, {"version", BELAY_VERSION}}.dump(2) + "\n");
+  } else {
+    PrintOut(Str("belay ", BELAY_VERSION, "\n"));
+  }
   return 0;
 }
 

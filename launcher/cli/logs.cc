@@ -8,6 +8,7 @@
 #include "launcher/rank/output_lines.h"
 #include "launcher/run/console.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/str.h"
 #include "runtime/base/units.h"
 
@@ -189,8 +190,8 @@ int LogsCommand(std::span<const std::string> args) {
   specs.push_back({"f", "follow", "", "go on printing until the run ends", "", false});
   specs.push_back({"grep", "", "REGEX", "only lines that match", "", false});
   specs.push_back({"generation", "", "G", "an earlier run of the job; default: the newest", "", false});
-  const auto parsed = ParseOptions(specs, args, true, nullptr);
-  if (!parsed) return ReportError(parsed.error(), false, "logs");
+  const auto parsed = ParseOptions(specs, args, true, base::GetEnvironment);
+  if (!parsed) return ReportError(parsed.error(), WantsJson(args), "logs");
   if (parsed->help) {
     PrintOut(Str(kUsage, "Options:\n", RenderOptions(specs), kExamples));
     return 0;

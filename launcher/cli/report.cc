@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 
 #include "launcher/cli/commands.h"
@@ -19,6 +20,11 @@ std::vector<OptionSpec> JobOptions() {
 void PrintOut(std::string_view text) {
   std::fflush(stdout);
   base::IgnoreError(base::WriteAll(1, text), "the reader of our stdout has gone: nobody to tell");
+}
+
+bool WantsJson(std::span<const std::string> args) {
+  const auto options_end = std::ranges::find(args, "--");  // what follows is the program's
+  return std::ranges::find(args.begin(), options_end, "--json") != options_end;
 }
 
 int ReportError(const base::Error& error, bool json, std::string_view command) {

@@ -32,8 +32,7 @@ constexpr std::string_view kExamples =
 int RunCommand(std::span<const std::string> args) {
   // Before the first thread, so that every thread holds these signals back.
   auto signals = WatchRunSignals();
-  const bool json =
-      std::ranges::find(args.begin(), std::ranges::find(args, "--"), "--json") != std::ranges::find(args, "--");
+  const bool json = WantsJson(args);
   if (!signals) return ReportError(signals.error(), json, "run");
   const auto arguments = ParseRunArguments(args, ThisHost());
   if (!arguments) return ReportError(arguments.error(), json, "run");

@@ -47,6 +47,15 @@ constexpr OptionSpec kSpecs[] = {
     {"dry-run", "", "", "show what would be done and launch nothing, as belay explain does", "", false},
 };
 
+// What the ranks are told apart by, and what clean-up finds them by (rank_environment.h, job_environment.cc).
+bool IsBelaysOwn(std::string_view name) {
+  constexpr std::string_view kOwn[] = {"RANK",          "LOCAL_RANK",       "WORLD_SIZE",         "LOCAL_WORLD_SIZE",
+                                       "GROUP_RANK",    "BELAY_PROJECT",    "BELAY_JOB",          "BELAY_GENERATION",
+                                       "BELAY_SOCKET",  "BELAY_DATA_DIR",   "BELAY_RUN_DIR",      "BELAY_GRACE_SECONDS",
+                                       "BELAY_ATTEMPT", "BELAY_CONTROL_FD", "BELAY_RESTART_COUNT"};
+  return std::ranges::find(kOwn, name) != std::end(kOwn);
+}
+
 bool IsThisHost(std::string_view name, const std::string& host_name) {
   const std::string_view short_name = std::string_view(host_name).substr(0, host_name.find('.'));
   return name == "localhost" || name == "127.0.0.1" || name == "::1" || name == host_name || name == short_name;
@@ -183,6 +192,9 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
       const std::size_t equals = text.find('=');
       if (text.empty() || equals == 0)
         return Fail(Code::kInvalidArgument, "-x wants NAME or NAME=VALUE, not '", text, "'");
+      if (const std::string name = text.substr(0, equals); IsBelaysOwn(name)) {
+        return Fail(Code::kInvalidArgument, "-x ", name, ": belay sets this variable for every rank itself");
+      }
       options.exports.emplace_back(text.substr(0, equals),
                                    equals == std::string::npos ? std::nullopt : std::optional(text.substr(equals + 1)));
     }
@@ -190,6 +202,7 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
   if (const auto it = parsed.values.find("mca"); it != parsed.values.end()) {
     for (const auto& mention : it->second) options.mca.emplace_back(mention[0], mention[1]);
   }
+  options.wdir_given = parsed.Has("wdir");
   options.working_directory = Absolute(parsed.Get("wdir").value_or("."), host.working_directory);
   if (options.working_directory.ends_with("/.")) options.working_directory.resize(options.working_directory.size() - 2);
   if (options.working_directory.empty()) options.working_directory = "/";
@@ -218,7 +231,8 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
   if (!options.socket.empty()) options.socket = Absolute(options.socket, host.working_directory);
   options.log_dir = parsed.Get("log-dir").value_or("");
   if (!options.log_dir.empty()) {
-    options.log_dir = Str(Absolute(options.log_dir, host.working_directory), "/", options.project, "/", options.job);
+    options.log_dir_given = Absolute(options.log_dir, host.working_directory);
+    options.log_dir = Str(options.log_dir_given, "/", options.project, "/", options.job);
   }
   options.quiet = parsed.Has("quiet");
   options.json = parsed.Has("json");

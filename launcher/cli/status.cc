@@ -1,11 +1,13 @@
 // belay status
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "launcher/cli/commands.h"
 #include "launcher/cli/job_access.h"
 #include "launcher/run/progress_line.h"
 #include "runtime/base/control_page.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/str.h"
 
 namespace belay::launcher {
@@ -71,6 +73,7 @@ json Look(const JobAccess& access, const std::string& job, bool with_ranks) {
                        {"samples_per_second", NumberOrNull(p.samples_per_second())},
                        {"tokens_per_second", NumberOrNull(p.tokens_per_second())},
                        {"stall_ms", NumberOrNull(p.stall_ms())},
+                       {"data_wait_ms", NumberOrNull(p.data_wait_ms())},
                        {"log", rank.log_path()}});
     }
     document["step"] = step ? json(Str(*step)) : json(nullptr);
@@ -123,6 +126,14 @@ std::string Row(std::initializer_list<std::string> cells, std::initializer_list<
   return text + "\n";
 }
 
+std::string Rounded(const json& document, const char* key) {
+  const auto it = document.find(key);
+  if (it == document.end() || !it->is_number()) return "-";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4f", it->get<double>());
+  return text;
+}
+
 std::string RenderOne(const json& d) {
   std::string text = Str(Word(d, "project"), "/", Word(d, "job"), ": ", Word(d, "state"));
   if (d["running"].get<bool>()) {
@@ -135,7 +146,7 @@ std::string RenderOne(const json& d) {
     for (const json& r : d["ranks"]) {
       text += Row({Word(r, "rank"), Word(r, "host"), Word(r, "pid"), Word(r, "state"),
                    r["attached"].get<bool>() ? Word(r, "phase") : "-",
-                   r["attached"].get<bool>() ? Word(r, "step") : "-", Word(r, "loss"), Word(r, "log")},
+                   r["attached"].get<bool>() ? Word(r, "step") : "-", Rounded(r, "loss"), Word(r, "log")},
                   widths);
     }
     return text;
@@ -153,8 +164,8 @@ std::string RenderOne(const json& d) {
 
 int StatusCommand(std::span<const std::string> args) {
   const std::vector<OptionSpec> specs = JobOptions();
-  const auto parsed = ParseOptions(specs, args, true, nullptr);
-  if (!parsed) return ReportError(parsed.error(), false, "status");
+  const auto parsed = ParseOptions(specs, args, true, base::GetEnvironment);
+  if (!parsed) return ReportError(parsed.error(), WantsJson(args), "status");
   if (parsed->help) {
     PrintOut(Str(kUsage, "Options:\n", RenderOptions(specs), kExamples));
     return 0;
@@ -168,7 +179,7 @@ int StatusCommand(std::span<const std::string> args) {
       BELAY_TRY(FindJob(access, parsed->rest[0]));
       json document = Look(access, parsed->rest[0], true);
       document["schema_version"] = 1;
-      PrintOut(as_json ? document.dump(2) + "\n" : RenderOne(document));
+      PrintOut(as_json ? document.dump(2, ' ', false, json::error_handler_t::replace) + "\n" : RenderOne(document));
       return {};
     }
     json jobs = json::array();
@@ -179,7 +190,7 @@ int StatusCommand(std::span<const std::string> args) {
       jobs.push_back(Look(one, name.job, false));
     }
     if (as_json) {
-      PrintOut(json{{"schema_version", 1}, {"jobs", jobs}}.dump(2) + "\n");
+      PrintOut(json{{"schema_version", 1}, {"jobs", jobs}}.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
       return {};
     }
     if (jobs.empty()) {

@@ -4,6 +4,7 @@
 #include "launcher/cli/commands.h"
 #include "launcher/cli/job_access.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/str.h"
 
 namespace belay::launcher {
@@ -29,8 +30,8 @@ int StopCommand(std::span<const std::string> args) {
   std::vector<OptionSpec> specs = JobOptions();
   specs.push_back({"now", "", "", "kill the ranks without waiting for a save", "", false});
   specs.push_back({"wait", "", "", "return when the run has ended", "", false});
-  const auto parsed = ParseOptions(specs, args, true, nullptr);
-  if (!parsed) return ReportError(parsed.error(), false, "stop");
+  const auto parsed = ParseOptions(specs, args, true, base::GetEnvironment);
+  if (!parsed) return ReportError(parsed.error(), WantsJson(args), "stop");
   if (parsed->help) {
     PrintOut(base::Str(kUsage, "Options:\n", RenderOptions(specs), kExamples));
     return 0;

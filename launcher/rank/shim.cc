@@ -40,6 +40,7 @@ wire::Progress ReadPage(const ControlPage& page) {
   progress.set_samples_per_second(base::BitsDouble(page.samples_per_second_bits.load()));
   progress.set_tokens_per_second(base::BitsDouble(page.tokens_per_second_bits.load()));
   progress.set_stall_ms(base::BitsDouble(page.stall_ms_bits.load()));
+  progress.set_data_wait_ms(base::BitsDouble(page.data_wait_ms_bits.load()));
   return progress;
 }
 
@@ -94,13 +95,7 @@ class Shim {
   void On(const LauncherGone&) {
     KillProgram();
     base::KillAllChildren();
-    // Nobody else may be left to clear the attempt's scratch folders; every shim tries. The folder with the control
-    // socket goes only if the launcher is really dead: it also ends connections when it gives up an attempt.
-    const std::string& socket = setup_.environment.at(kLauncherSocketVariable);
-    if (!setup_.transport.Connect(socket, std::chrono::seconds(1))) {
-      base::IgnoreError(base::RemoveTree(setup_.files, socket.substr(0, socket.rfind('/'))),
-                        "another shim may be at it too");
-    }
+    // Nobody else may be left to clear the attempt's scratch folders; every shim tries.
     if (const auto folders = setup_.environment.find(kScratchVariable); folders != setup_.environment.end()) {
       std::string_view rest = folders->second;
       while (!rest.empty()) {
@@ -108,6 +103,13 @@ class Shim {
         rest.remove_prefix(std::min(rest.size(), folder.size() + 1));
         if (!folder.empty()) base::IgnoreError(base::RemoveTree(setup_.files, folder), "another shim may be at it too");
       }
+    }
+    // Last, since a sweep finds the others by it; and only if the launcher is really dead: it also ends connections
+    // when it gives up an attempt.
+    const std::string& socket = setup_.environment.at(kLauncherSocketVariable);
+    if (!setup_.transport.Connect(socket, std::chrono::seconds(1))) {
+      base::IgnoreError(base::RemoveTree(setup_.files, socket.substr(0, socket.rfind('/'))),
+                        "another shim may be at it too");
     }
     done_ = true;
   }
@@ -263,6 +265,9 @@ base::Status RunShim(const ShimSetup& setup) {
   registration.set_host(setup.host);
   registration.set_pid(setup.pid);
   BELAY_TRY(Send(*connection, message));
+  // A launcher that is stopped for a while, by a debugger or for memory, must not cost the training: output is dropped
+  // at the outbox, and the launcher's end is seen all the same.
+  connection->SendWithoutTimeout();
   Shim(setup, placement, *connection, std::move(page)).Run();
   return {};
 }

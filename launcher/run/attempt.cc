@@ -51,6 +51,9 @@ base::Status Attempt::Start(std::function<void(event::MpirunExited)> ended) {
                                 .scratch_directory = names_.scratch_directory,
                                 .memory_directory = names_.memory_directory,
                                 .mca = setup_.options.mca});
+  // A batch system that signals a whole step or control group must not reach mpirun: it would kill its ranks within two
+  // seconds, where they need the grace period. Open MPI unblocks signals for the ranks itself.
+  request.blocked_signals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
   request.environment = MpirunEnvironment(base::WholeEnvironment(), names_, base::UserId() == 0);
   request.output = base::UniqueFd(::dup(log->Descriptor()));
   request.error = base::UniqueFd(::dup(log->Descriptor()));
@@ -66,15 +69,14 @@ base::Status Attempt::Start(std::function<void(event::MpirunExited)> ended) {
   pid_ = *pid;
   waiter_ = std::jthread([this, ended = std::move(ended)] {
     const auto exit = setup_.spawner.Wait(pid_, std::nullopt);
+    ended_ = true;  // its pid may be somebody else's from now on
     ended(exit && *exit ? event::MpirunExited{(*exit)->status, (*exit)->signal} : event::MpirunExited{1, 0});
   });
   return {};
 }
 
 event::CleanedUp Attempt::Clean() {
-  if (pid_ > 0 && waiter_.joinable()) {
-    base::IgnoreError(setup_.spawner.SignalGroup(pid_, SIGKILL), "it may have ended already");
-  }
+  if (pid_ > 0 && !ended_) base::IgnoreError(setup_.spawner.SignalGroup(pid_, SIGKILL), "it may be ending");
   const base::MarkedKill killed = base::KillMarkedProcesses(kAttemptVariable, names_.mark, 250);
   if (waiter_.joinable()) waiter_.join();
   for (const std::string& folder : {names_.scratch_directory, names_.memory_directory}) {

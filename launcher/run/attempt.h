@@ -2,6 +2,7 @@
 // say otherwise.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -39,7 +40,6 @@ class Attempt {
 
   const std::string& mark() const { return names_.mark; }
   const AttemptFolder& folder() const { return folder_; }
-  std::int32_t mpirun_pid() const { return pid_; }
   // The last lines mpirun itself wrote.
   std::vector<std::string> MpirunWords() const;
 
@@ -48,6 +48,7 @@ class Attempt {
   AttemptFolder folder_;
   AttemptNames names_;
   std::int32_t pid_ = 0;
+  std::atomic<bool> ended_ = false;
   std::jthread waiter_;
 };
 

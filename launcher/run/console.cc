@@ -13,6 +13,7 @@ namespace {
 using base::Str;
 
 constexpr std::size_t kWaitingBytesMax = 16 * base::kMiB;
+constexpr std::chrono::seconds kFlushPatience(3);
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
 }  // namespace
@@ -36,16 +37,22 @@ std::string TagLines(std::int32_t rank, std::string_view whole_lines) {
   return tagged;
 }
 
-Console::Console(ConsoleOptions options) : options_(options), thread_([this] { Run(); }) {}
+Console::Console(ConsoleOptions options)
+    : options_(options), state_(std::make_shared<State>()), thread_([state = state_] { Run(*state); }) {}
 
 Console::~Console() {
   SetLiveLine("");
-  Flush();
+  const bool written = Flush(kFlushPatience);
   {
-    const std::scoped_lock lock(mutex_);
-    ending_ = true;
+    const std::scoped_lock lock(state_->mutex);
+    state_->ending = true;
   }
-  changed_.notify_all();
+  state_->changed.notify_all();
+  if (written) {
+    thread_.join();
+  } else {
+    thread_.detach();
+  }
 }
 
 void Console::Output(std::int32_t rank, std::string_view whole_lines, bool error_stream) {
@@ -63,62 +70,64 @@ void Console::Result(std::string text) { Post({std::move(text), 1, false}); }
 void Console::SetLiveLine(std::string text) {
   if (!options_.live_line) return;
   {
-    const std::scoped_lock lock(mutex_);
-    if (text == live_line_) return;
-    live_line_ = std::move(text);
-    live_changed_ = true;
+    const std::scoped_lock lock(state_->mutex);
+    if (text == state_->live_line) return;
+    state_->live_line = std::move(text);
+    state_->live_changed = true;
   }
-  changed_.notify_all();
+  state_->changed.notify_all();
 }
 
-void Console::Flush() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return waiting_.empty() && !busy_ && !live_changed_; });
+bool Console::Flush(std::chrono::milliseconds patience) {
+  std::unique_lock lock(state_->mutex);
+  return state_->changed.wait_for(lock, patience,
+                                  [this] { return state_->waiting.empty() && !state_->busy && !state_->live_changed; });
 }
 
 void Console::Post(Piece piece) {
-  std::unique_lock lock(mutex_);
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
   if (piece.of_rank) {
-    const auto room = [&] { return waiting_bytes_ + piece.text.size() <= kWaitingBytesMax || waiting_.empty(); };
-    if (dropping_ && waiting_bytes_ > kWaitingBytesMax / 2) {
-      dropped_lines_ += static_cast<std::size_t>(std::ranges::count(piece.text, '\n'));
+    const auto room = [&] { return s.waiting_bytes + piece.text.size() <= kWaitingBytesMax || s.waiting.empty(); };
+    if (s.dropping && s.waiting_bytes > kWaitingBytesMax / 2) {
+      s.dropped_lines += static_cast<std::size_t>(std::ranges::count(piece.text, '\n'));
       return;
     }
-    dropping_ = false;
-    if (!changed_.wait_for(lock, std::chrono::seconds(2), room)) {
-      dropping_ = true;
-      dropped_lines_ += static_cast<std::size_t>(std::ranges::count(piece.text, '\n'));
+    s.dropping = false;
+    if (!s.changed.wait_for(lock, std::chrono::seconds(2), room)) {
+      s.dropping = true;
+      s.dropped_lines += static_cast<std::size_t>(std::ranges::count(piece.text, '\n'));
       return;
     }
-    if (dropped_lines_ > 0) {
-      waiting_.push_back(
-          {Str("belay: ", dropped_lines_, " lines are only in the rank logs: nobody read them here\n"), 2, false});
-      dropped_lines_ = 0;
+    if (s.dropped_lines > 0) {
+      s.waiting.push_back(
+          {Str("belay: ", s.dropped_lines, " lines are only in the rank logs: nobody read them here\n"), 2, false});
+      s.dropped_lines = 0;
     }
   }
-  waiting_bytes_ += piece.text.size();
-  waiting_.push_back(std::move(piece));
+  s.waiting_bytes += piece.text.size();
+  s.waiting.push_back(std::move(piece));
   lock.unlock();
-  changed_.notify_all();
+  s.changed.notify_all();
 }
 
-void Console::Run() {
+void Console::Run(State& s) {
   bool reader_gone[3] = {};
   const auto write = [&](int descriptor, std::string_view text) {
     // A closed stdout (a pipe to head) ends the printing, not the training.
     if (!reader_gone[descriptor] && !base::WriteAll(descriptor, text)) reader_gone[descriptor] = true;
   };
   bool line_shown = false;
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(s.mutex);
   while (true) {
-    changed_.wait(lock, [&] { return ending_ || !waiting_.empty() || live_changed_; });
-    if (waiting_.empty() && !live_changed_) return;
+    s.changed.wait(lock, [&] { return s.ending || !s.waiting.empty() || s.live_changed; });
+    if (s.waiting.empty() && !s.live_changed) return;
     std::deque<Piece> pieces;
-    pieces.swap(waiting_);
+    pieces.swap(s.waiting);
     std::size_t bytes = 0;
-    const std::string line = live_line_;
-    live_changed_ = false;
-    busy_ = true;
+    const std::string line = s.live_line;
+    s.live_changed = false;
+    s.busy = true;
     lock.unlock();
     if (line_shown) write(2, kEraseLine);
     for (const Piece& piece : pieces) {
@@ -128,9 +137,9 @@ void Console::Run() {
     line_shown = !line.empty();
     if (line_shown) write(2, line);
     lock.lock();
-    waiting_bytes_ -= bytes;
-    busy_ = false;
-    changed_.notify_all();
+    s.waiting_bytes -= bytes;
+    s.busy = false;
+    s.changed.notify_all();
   }
 }
 

@@ -5,9 +5,11 @@
 // because a stuck terminal must not stop the training. Thread-safe.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -36,8 +38,9 @@ class Console {
   void Raw(std::string text);
   // The live line from now on; empty: none. Does nothing unless there is one.
   void SetLiveLine(std::string text);
-  // Returns when all is written.
-  void Flush();
+  // Waits until all is written, but not longer: whoever has stopped reading (Ctrl-S, a pager) must not keep a run that
+  // has saved from ending. False if something is left.
+  bool Flush(std::chrono::milliseconds patience);
   // To stdout, whole, after everything before it.
   void Result(std::string text);
 
@@ -47,20 +50,24 @@ class Console {
     int descriptor = 2;
     bool of_rank = false;
   };
+  // Shared with the thread, which is left behind if it cannot write any more.
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<Piece> waiting;          // guarded by mutex
+    std::size_t waiting_bytes = 0;      // guarded by mutex
+    std::size_t dropped_lines = 0;      // guarded by mutex
+    bool dropping = false;              // guarded by mutex
+    std::string live_line;              // guarded by mutex
+    bool live_changed = false;          // guarded by mutex
+    bool busy = false, ending = false;  // guarded by mutex
+  };
   void Post(Piece piece);
-  void Run();
+  static void Run(State& state);
 
   const ConsoleOptions options_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Piece> waiting_;           // guarded by mutex_
-  std::size_t waiting_bytes_ = 0;       // guarded by mutex_
-  std::size_t dropped_lines_ = 0;       // guarded by mutex_
-  bool dropping_ = false;               // guarded by mutex_
-  std::string live_line_;               // guarded by mutex_
-  bool live_changed_ = false;           // guarded by mutex_
-  bool busy_ = false, ending_ = false;  // guarded by mutex_
-  std::jthread thread_;
+  const std::shared_ptr<State> state_;
+  std::thread thread_;
 };
 
 }  // namespace belay::launcher

@@ -1,29 +1,19 @@
 #include "launcher/run/control_server.h"
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
+#include <system_error>
 
+#include "launcher/run/job_status.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/fault_points.h"
+#include "runtime/base/log.h"
 
 namespace belay::launcher {
 namespace {
 
 constexpr base::Duration kFirstMessagePatience = std::chrono::seconds(10);
-
-RankProgress FromWire(const wire::Progress& wire) {
-  RankProgress progress;
-  progress.attached = wire.attached();
-  progress.phase = wire.phase();
-  progress.step = wire.step();
-  progress.total_steps = wire.total_steps();
-  progress.committed_step = wire.committed_step();
-  progress.resumed_step = wire.resumed_step();
-  progress.outcome = wire.outcome();
-  progress.loss = wire.loss();
-  progress.samples_per_second = wire.samples_per_second();
-  progress.tokens_per_second = wire.tokens_per_second();
-  progress.stall_ms = wire.stall_ms();
-  return progress;
-}
 
 }  // namespace
 
@@ -39,7 +29,7 @@ ControlServer::ControlServer(std::unique_ptr<base::Listener> listener, std::uint
       }) {}
 
 ControlServer::~ControlServer() {
-  std::vector<std::jthread> readers;
+  std::vector<Reader> readers;
   {
     const std::scoped_lock lock(mutex_);
     ending_ = true;
@@ -62,7 +52,16 @@ ControlServer::~ControlServer() {
 void ControlServer::Accept() {
   while (true) {
     auto accepted = listener_->Accept();
-    if (!accepted || !*accepted) return;
+    Reap();
+    if (!accepted) {
+      // Out of descriptors, most likely. Those that are here go on, and closing ones make room.
+      base::LogError("control_accept_failed", {{"why", accepted.error().Text()}});
+      base::SystemClock().SleepFor(std::chrono::milliseconds(100));
+      const std::scoped_lock lock(mutex_);
+      if (ending_) return;
+      continue;
+    }
+    if (!*accepted) return;
     const std::shared_ptr<base::Connection> connection(std::move(**accepted));
     // The folder is private to us, so only root gets here as somebody else.
     if (connection->PeerIdentity().uid != uid_ && connection->PeerIdentity().uid != 0) continue;
@@ -70,8 +69,27 @@ void ControlServer::Accept() {
     if (ending_) return;
     std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
     open_.push_back(connection);
-    readers_.emplace_back([this, connection] { Serve(connection); });
+    const auto done = std::make_shared<std::atomic<bool>>(false);
+    try {
+      readers_.push_back({std::jthread([this, connection, done] {
+                            Serve(connection);
+                            *done = true;
+                          }),
+                          done});
+    } catch (const std::system_error& error) {  // no thread to be had: this caller is turned away
+      base::LogError("control_caller_refused", {{"why", error.what()}});
+    }
   }
+}
+
+// A command that asks again and again (belay logs -f) must not leave a thread each time.
+void ControlServer::Reap() {
+  std::vector<Reader> finished;
+  const std::scoped_lock lock(mutex_);
+  const auto gone =
+      std::partition(readers_.begin(), readers_.end(), [](const Reader& reader) { return !*reader.done; });
+  std::move(gone, readers_.end(), std::back_inserter(finished));
+  readers_.erase(gone, readers_.end());
 }
 
 void ControlServer::OpenAttempt(std::uint64_t attempt, const std::string& mark, std::int32_t world_size) {

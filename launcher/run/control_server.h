@@ -4,6 +4,7 @@
 // protocol are turned away. Output goes straight to the console; everything else becomes an event of the loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -41,7 +42,12 @@ class ControlServer {
 
  private:
   ControlServer(std::unique_ptr<base::Listener> listener, std::uint32_t uid, Console& console, Hooks hooks);
+  struct Reader {
+    std::jthread thread;
+    std::shared_ptr<std::atomic<bool>> done;  // it is about to end
+  };
   void Accept();
+  void Reap();
   void Serve(const std::shared_ptr<base::Connection>& connection);
   void ServeShim(base::Connection& connection, std::uint64_t attempt, std::int32_t rank);
 
@@ -55,7 +61,7 @@ class ControlServer {
   std::int32_t world_size_ = 0;                                      // guarded by mutex_
   std::map<std::int32_t, std::shared_ptr<base::Connection>> shims_;  // of the attempt; guarded by mutex_
   std::vector<std::weak_ptr<base::Connection>> open_;                // guarded by mutex_
-  std::vector<std::jthread> readers_;                                // guarded by mutex_
+  std::vector<Reader> readers_;                                      // guarded by mutex_
   bool ending_ = false;                                              // guarded by mutex_
   std::jthread acceptor_;
 };

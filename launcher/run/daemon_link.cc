@@ -5,6 +5,8 @@
 
 namespace belay::launcher {
 
+constexpr int kBeginTries = 3;
+
 DaemonLink::DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job)
     : request_(std::move(request)), job_(std::move(job)) {}
 
@@ -26,12 +28,20 @@ base::Status DaemonLink::Reconnect() {
 }
 
 base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base::Generation continues) {
-  std::shared_ptr<checkpoint::Client> daemon = client();
-  if (daemon == nullptr || daemon->Broken()) {
-    BELAY_TRY(Reconnect());
-    daemon = client();
+  base::Result<checkpoint::RunGrant> granted = base::Fail(base::Code::kUnavailable, "belayd was not asked");
+  for (int tries = 0; tries < kBeginTries; ++tries) {
+    std::shared_ptr<checkpoint::Client> daemon = client();
+    if (daemon == nullptr || daemon->Broken()) {
+      BELAY_TRY(Reconnect());
+      daemon = client();
+    }
+    // A belayd that died over the question is asked again, as if for the first time: it may have granted the next
+    // generation already and not been able to say so.
+    granted = daemon->BeginRun(job_, world_size, tries == 0 ? continues : base::Generation());
+    if (granted || granted.error().code != base::Code::kUnavailable || !daemon->Broken()) break;
   }
-  BELAY_ASSIGN(const checkpoint::RunGrant run, daemon->BeginRun(job_, world_size, continues));
+  BELAY_TRY(granted);
+  const checkpoint::RunGrant& run = *granted;
   Grant grant;
   grant.generation = run.generation;
   if (run.newest_step) grant.newest_step = run.newest_step->value();

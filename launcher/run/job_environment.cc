@@ -30,15 +30,4 @@ std::map<std::string, std::string> JobEnvironment(const RunOptions& options, con
   return job;
 }
 
-std::vector<std::string> ResumeCommand(const RunOptions& options) {
-  std::vector<std::string> words = {"belay", "run", "-n", Str(options.ranks)};
-  if (options.project != "default") words.insert(words.end(), {"--project", options.project});
-  words.insert(words.end(), {"--job", options.job});
-  if (options.data_dir_given) words.insert(words.end(), {"--data-dir", options.data_dir});
-  if (!options.socket.empty()) words.insert(words.end(), {"--socket", options.socket});
-  words.emplace_back("--");
-  words.insert(words.end(), options.program.begin(), options.program.end());
-  return words;
-}
-
 }  // namespace belay::launcher

@@ -10,7 +10,7 @@ namespace belay::launcher {
 using base::Str;
 
 std::vector<std::string> MpirunCommand(const MpirunRequest& request) {
-  std::vector<std::string> argv = {request.mpirun, "--bind-to", "none", "--oversubscribe", "-n", Str(request.ranks)};
+  std::vector<std::string> argv = {"mpirun", "--bind-to", "none", "--oversubscribe", "-n", Str(request.ranks)};
   const std::vector<std::pair<std::string, std::string>> ours = {
       // A node that vanishes is noticed in about a minute instead of ten.
       {"oob_tcp_keepalive_time", "20"},

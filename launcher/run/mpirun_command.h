@@ -13,7 +13,6 @@
 namespace belay::launcher {
 
 struct MpirunRequest {
-  std::string mpirun = "mpirun";
   std::int32_t ranks = 1;
   std::string shim;                                      // absolute path of belay-rank
   std::string scratch_directory;                         // for mpirun's session files

@@ -94,6 +94,8 @@ std::string ProgressLine(const SupervisorState& state, std::optional<double> ste
     if (std::isfinite(shown.tokens_per_second) && shown.tokens_per_second > 0)
       add(HumanCount(shown.tokens_per_second) + " tokens/s");
     if (std::isfinite(shown.stall_ms)) add(Print("stall %.1f ms", shown.stall_ms));
+    // Programs that do not measure it say 0.
+    if (std::isfinite(shown.data_wait_ms) && shown.data_wait_ms > 0) add(Print("wait %.1f ms", shown.data_wait_ms));
     if (const std::int64_t committed = state.CommittedStep(); committed >= 0) add(Str("saved ", committed));
     if (shown.total_steps > *step && steps_per_second && *steps_per_second > 0) {
       add("ETA " + HumanDuration(static_cast<double>(shown.total_steps - *step) / *steps_per_second));

@@ -1,6 +1,8 @@
 // The one line of progress. Pure.
 //
-//   step 1200/5000  loss 2.3456  812 samples/s  103k tokens/s  stall 1.2 ms  saved 1100  ETA 3m20s
+//   step 1200/5000  loss 2.3456  812 samples/s  103k tokens/s  stall 1.2 ms  wait 0.4 ms  saved 1100  ETA 3m20s
+//
+// "stall" is what the last save cost training, "wait" the last step's wait for input.
 #pragma once
 
 #include <optional>

@@ -58,7 +58,7 @@ std::string EncodeLauncherRecord(const LauncherRecord& record) {
                          {"generation", Str(record.generation)},
                          {"run_directory", record.run_directory},
                          {"started", record.started}};
-  return document.dump(2) + "\n";
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 base::Result<LauncherRecord> DecodeLauncherRecord(const std::string& text) {

@@ -16,6 +16,11 @@ using base::Str;
 
 constexpr std::string_view kSharedMemory = "/dev/shm";
 
+bool IsRunFolderName(std::string_view name) {  // r- and 16 hex digits
+  return name.size() == 18 && name.starts_with("r-") &&
+         name.find_first_not_of("0123456789abcdef", 2) == std::string_view::npos;
+}
+
 std::string MemoryPrefix(const std::string& run_folder) {
   return Str("belay-", base::UserId(), "-", run_folder.substr(run_folder.rfind('/') + 1), "-a");
 }
@@ -35,7 +40,7 @@ void SweepDeadFolders(base::FileSystem& files, const std::string& runtime_folder
   const auto names = files.List(runtime_folder);
   if (!names) return;
   for (const std::string& name : *names) {
-    if (!name.starts_with("r-")) continue;
+    if (!IsRunFolderName(name)) continue;
     const std::string folder = Str(runtime_folder, "/", name);
     if (!base::Exists(files, folder + "/lock")) {
       // Its owner may be about to make the lock, or was killed before it did.

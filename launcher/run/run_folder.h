@@ -1,8 +1,9 @@
-// A run's own scratch folder: r-<16 hex> in the private runtime folder, with the control socket, mpirun's session files and a
-// lock that is held while belay lives. A folder in /dev/shm of the same name holds the ranks' shared memory segments.
+// A run's own scratch folder: r-<16 hex> in the private runtime folder, with the control socket, mpirun's session files
+// and a lock that is held while belay lives. A folder in /dev/shm of the same name holds the ranks' shared memory
+// segments.
 //
-// Gone with the object. What a run left that was killed before anybody could clear up is swept by the next one: its lock
-// is free.
+// Gone with the object. What a run left that was killed before anybody could clear up is swept by the next one: its
+// lock is free.
 #pragma once
 
 #include <cstdint>

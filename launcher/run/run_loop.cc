@@ -11,8 +11,10 @@
 #include "launcher/run/console.h"
 #include "launcher/run/control_server.h"
 #include "launcher/run/daemon_link.h"
+#include "launcher/run/job_status.h"
 #include "launcher/run/progress_line.h"
 #include "launcher/run/run_directory.h"
+#include "launcher/run/run_ending.h"
 #include "launcher/run/run_folder.h"
 #include "launcher/run/verdict.h"
 #include "runtime/base/environment.h"
@@ -101,7 +103,7 @@ class RunLoop {
   void WatchSignals();
   void WatchDaemon();
   base::Status StartAttempt();
-  wire::JobStatus Status();
+  base::Status WriteLauncherFile(const std::string& run_directory);
   void WriteVerdict(bool restarts);
   std::string VerdictText(bool restarts);
   void SayEnd();
@@ -117,7 +119,7 @@ class RunLoop {
   SupervisorState state_;
   std::string run_folder_, control_socket_;
   std::uint64_t attempt_number_ = 0;
-  std::unique_ptr<Attempt> attempt_;
+  std::shared_ptr<Attempt> attempt_;  // also held by a clean-up that outlasts its limit
   DaemonLink::Grant grant_;
   std::shared_ptr<GrantBox> new_grant_ = std::make_shared<GrantBox>();
   std::uint16_t master_port_ = 0;
@@ -125,7 +127,6 @@ class RunLoop {
   base::SteadyTime started_steady_{}, last_plain_progress_{};
   std::optional<std::int64_t> newest_step_;
   StepRate rate_;
-  bool launcher_file_written_ = false;
   bool reconnecting_ = false;
   std::mutex status_mutex_;
   wire::JobStatus status_;  // guarded by status_mutex_
@@ -158,6 +159,8 @@ base::Result<int> RunLoop::Run() {
                                                      const std::scoped_lock lock(status_mutex_);
                                                      return status_;
                                                    }}));
+  // From here on `belay stop` finds the run, whatever belayd takes its time for.
+  BELAY_TRY(WriteLauncherFile(""));
   signal_thread_ = std::jthread([this] { WatchSignals(); });
   Apply(Begin(MakeConfig(options_), Now()));
   while (state_.job != JobState::kDone) {
@@ -177,12 +180,12 @@ base::Result<int> RunLoop::Run() {
   server_.reset();
   console_.SetLiveLine("");
   SayEnd();
-  console_.Flush();
   // A stop between attempts leaves before belayd has answered; these threads own what they use and end with the
   // process.
   reconnect_thread_.request_stop();
   if (begin_thread_.joinable()) begin_thread_.detach();
   if (reconnect_thread_.joinable()) reconnect_thread_.detach();
+  if (clean_thread_.joinable()) clean_thread_.detach();
   return state_.verdict.exit_status;
 }
 
@@ -247,15 +250,24 @@ void RunLoop::Do(const action::SpawnMpirun&) {
             state_.resume_step ? Str(" from step ", *state_.resume_step) : std::string(" from the beginning")));
   }
   if (const base::Status started = StartAttempt(); !started) {
-    console_.Raw(Str("belay: ", started.error().Text(), "\n"));
-    events_->Push({attempt_number_, event::MpirunExited{127, 0}});
+    events_->Push({attempt_number_, event::SpawnFailed{started.error()}});
   }
+}
+
+base::Status RunLoop::WriteLauncherFile(const std::string& run_directory) {
+  const LauncherRecord record{.pid = base::ProcessId(),
+                              .host = base::HostName(),
+                              .socket = control_socket_,
+                              .generation = state_.generation,
+                              .run_directory = run_directory,
+                              .started = Rfc3339(started_)};
+  return base::WriteFileDurably(files_, folder_.LauncherFile(), EncodeLauncherRecord(record));
 }
 
 base::Status RunLoop::StartAttempt() {
   ++attempt_number_;
   attempt_started_ = base::SystemClock().WallNow();
-  attempt_ = std::make_unique<Attempt>(Attempt::Setup{.files = files_,
+  attempt_ = std::make_shared<Attempt>(Attempt::Setup{.files = files_,
                                                       .spawner = base::PosixProcessSpawner(),
                                                       .options = options_,
                                                       .control_socket = control_socket_,
@@ -264,15 +276,13 @@ base::Status RunLoop::StartAttempt() {
                                                       .run_directory = folder_.AttemptPath(state_.generation)});
   BELAY_ASSIGN(master_port_, base::FreeTcpPort());
   BELAY_TRY(base::MakeDirectories(files_, attempt_->folder().path, 0700));
-  const LauncherRecord record{.pid = base::ProcessId(),
-                              .host = base::HostName(),
-                              .socket = control_socket_,
-                              .generation = state_.generation,
-                              .run_directory = attempt_->folder().path,
-                              .started = Rfc3339(started_)};
-  BELAY_TRY(base::WriteFileDurably(files_, folder_.LauncherFile(), EncodeLauncherRecord(record)));
-  launcher_file_written_ = true;
-  BELAY_TRY(base::WriteFileDurably(files_, attempt_->folder().RunFile(), VerdictText(false)));
+  if (const base::Status written = WriteLauncherFile(attempt_->folder().path); !written) {
+    console_.Say(Str("belay stop and status still show the attempt before: ", written.error().Text()));
+  }
+  if (const base::Status written = base::WriteFileDurably(files_, attempt_->folder().RunFile(), VerdictText(false));
+      !written) {  // a full disk is no reason not to train on
+    console_.Say(Str("no run.json: ", written.error().Text()));
+  }
   server_->OpenAttempt(attempt_number_, attempt_->mark(), options_.ranks);
   BELAY_TRY(base::FaultPoint("run.before_spawn"));
   return attempt_->Start([events = events_, number = attempt_number_](event::MpirunExited exit) {
@@ -320,9 +330,10 @@ void RunLoop::Do(const action::ReleaseRank& a) {
 void RunLoop::Do(const action::CleanUp&) {
   server_->CloseAttempt();
   if (attempt_ == nullptr) return events_->Push({0, event::CleanedUp{}});
-  if (clean_thread_.joinable()) clean_thread_.join();
-  clean_thread_ = std::jthread([this, attempt = attempt_.get(), number = attempt_number_] {
-    events_->Push({number, attempt->Clean()});
+  // One that hangs (a program in an uninterruptible system call) must not hold up the end of the run.
+  if (clean_thread_.joinable()) clean_thread_.detach();
+  clean_thread_ = std::jthread([attempt = attempt_, number = attempt_number_, events = events_] {
+    events->Push({number, attempt->Clean()});
   });
 }
 
@@ -337,13 +348,13 @@ void RunLoop::Do(const action::RestartDaemon&) {
   console_.Say("belayd has gone; starting it again. Training goes on, and committed checkpoints are safe");
   if (reconnect_thread_.joinable()) reconnect_thread_.join();
   reconnect_thread_ = std::jthread([daemon = daemon_, events = events_](const std::stop_token& stop) {
-    for (int wait_seconds = 1;; wait_seconds *= 2) {
+    for (int wait_seconds = 1;; wait_seconds = std::min(64, wait_seconds * 2)) {
       const base::Status again = daemon->Reconnect();
       if (again) return events->Push({.say = "belay: belayd is back\n", .daemon_back = true});
       if (stop.stop_requested()) return;
-      if (wait_seconds > 64) {
-        return events->Push(
-            {.say = Str("belay: no belayd: ", again.error().Text(), "; training goes on without new checkpoints\n")});
+      if (wait_seconds == 32) {
+        events->Push({.say = Str("belay: no belayd: ", again.error().Text(),
+                                 "; training goes on without new checkpoints, and belay goes on trying\n")});
       }
       base::SystemClock().SleepFor(std::chrono::seconds(wait_seconds));
     }
@@ -354,6 +365,7 @@ void RunLoop::Do(const action::Report& a) {
   std::string text = RenderFailureReport(a.report, a.next);
   const bool quote =
       a.report.failure_class == FailureClass::kLaunch || a.report.failure_class == FailureClass::kMpirunLost;
+  // There are none if mpirun was never started.
   if (quote && attempt_ != nullptr) {
     for (const std::string& line : attempt_->MpirunWords()) text += Str("         | ", line, "\n");
   }
@@ -370,7 +382,7 @@ void RunLoop::Do(const action::Finish& a) {
                                                                          : "failed";
   newest_step_ = DaemonLink::End(daemon_, state_.generation, outcome, std::chrono::seconds(5));
   if (attempt_ != nullptr) WriteVerdict(false);
-  if (launcher_file_written_) {
+  if (const auto record = ReadLauncherRecord(files_, folder_); record && record->socket == control_socket_) {
     base::IgnoreError(files_.Remove(folder_.LauncherFile()), "a stale file is found out by its socket");
   }
 }
@@ -398,26 +410,9 @@ void RunLoop::WriteVerdict(bool restarts) {
 }
 
 void RunLoop::SayEnd() {
-  const Verdict& verdict = state_.verdict;
-  const std::string resume = ShellCommand(ResumeCommand(options_));
-  switch (verdict.outcome) {
-    case Outcome::kDone:
-      console_.Say(Str("done: ", verdict.reason,
-                       newest_step_ ? Str("; last checkpoint: step ", *newest_step_) : std::string(), " (",
-                       HumanDuration(std::chrono::duration<double>(Now() - started_steady_).count()), ")"));
-      break;
-    case Outcome::kFailed:
-      // The report has said it, except where there was no rank to report on.
-      if (!state_.failure) console_.Raw(Str("belay: ", verdict.reason, "\n"));
-      break;
-    default:
-      console_.Raw(Str("belay: ", verdict.reason, " (exit status ", verdict.exit_status, ")\n"));
-      break;
-  }
-  if (verdict.outcome != Outcome::kDone && newest_step_) {
-    console_.Say(Str("the newest checkpoint is of step ", *newest_step_, "; continue with: ", resume));
-  } else if (verdict.outcome == Outcome::kDone && !options_.job_named_by_user && newest_step_) {
-    console_.Say(Str("train further with: ", resume));
+  for (std::string& line :
+       EndingWords(state_, options_, newest_step_, std::chrono::duration<double>(Now() - started_steady_).count())) {
+    console_.Raw(std::move(line));
   }
   if (options_.json) console_.Result(VerdictText(false));
 }
@@ -425,7 +420,9 @@ void RunLoop::SayEnd() {
 void RunLoop::Observe() {
   if (const auto step = CommonStep(state_)) rate_.Observe(*step, Now());
   {
-    wire::JobStatus status = Status();
+    wire::JobStatus status =
+        MakeJobStatus(state_, options_, attempt_ != nullptr ? attempt_->folder().path : std::string(),
+                      std::chrono::duration<double>(Now() - started_steady_).count(), base::ProcessId());
     const std::scoped_lock lock(status_mutex_);
     status_ = std::move(status);
   }
@@ -437,40 +434,6 @@ void RunLoop::Observe() {
     if (const std::string line = ProgressLine(state_, rate_.per_second(), columns); !line.empty())
       console_.Raw(Str("belay: ", line, "\n"));
   }
-}
-
-wire::JobStatus RunLoop::Status() {
-  wire::JobStatus status;
-  status.set_project(options_.project);
-  status.set_job(options_.job);
-  status.set_generation(state_.generation.value());
-  status.set_state(std::string(Name(state_.job)));
-  status.set_restarts(state_.restarts);
-  status.set_running_seconds(std::chrono::duration<double>(Now() - started_steady_).count());
-  status.set_launcher_pid(base::ProcessId());
-  status.set_stop_requested(state_.stop_requested);
-  if (attempt_ != nullptr) status.set_run_directory(attempt_->folder().path);
-  for (const RankRecord& rank : state_.ranks) {
-    wire::RankStatus& r = *status.add_ranks();
-    r.set_rank(rank.rank);
-    r.set_host(rank.host);
-    r.set_pid(rank.pid);
-    r.set_state(std::string(Name(rank.state)));
-    r.set_log_path(rank.log_path);
-    wire::Progress& p = *r.mutable_progress();
-    p.set_attached(rank.progress.attached);
-    p.set_phase(rank.progress.phase);
-    p.set_step(rank.progress.step);
-    p.set_total_steps(rank.progress.total_steps);
-    p.set_committed_step(rank.progress.committed_step);
-    p.set_resumed_step(rank.progress.resumed_step);
-    p.set_outcome(rank.progress.outcome);
-    p.set_loss(rank.progress.loss);
-    p.set_samples_per_second(rank.progress.samples_per_second);
-    p.set_tokens_per_second(rank.progress.tokens_per_second);
-    p.set_stall_ms(rank.progress.stall_ms);
-  }
-  return status;
 }
 
 void RunLoop::WatchSignals() {

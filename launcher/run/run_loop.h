@@ -32,7 +32,4 @@ struct JobVariables {
 std::map<std::string, std::string> JobEnvironment(const RunOptions& options, const JobVariables& variables,
                                                   const std::map<std::string, std::string>& caller);
 
-// The command that continues the job: the same options with --job.
-std::vector<std::string> ResumeCommand(const RunOptions& options);
-
 }  // namespace belay::launcher

@@ -16,6 +16,7 @@ struct RunOptions {
   std::vector<std::pair<std::string, std::optional<std::string>>> exports;  // -x NAME[=VALUE]
   std::vector<std::pair<std::string, std::string>> mca;                     // --mca K V
   std::string working_directory;                                            // absolute
+  bool wdir_given = false;
   std::optional<double> timeout_seconds;
   double launch_timeout_seconds = 60;
   double grace_seconds = 60;
@@ -25,8 +26,9 @@ struct RunOptions {
   bool job_named_by_user = false;
   std::string data_dir;  // absolute; the default filled in
   bool data_dir_given = false;
-  std::string socket;   // empty: belay decides
-  std::string log_dir;  // empty: below the data dir
+  std::string socket;         // empty: belay decides
+  std::string log_dir;        // of this job; empty: below the data dir
+  std::string log_dir_given;  // --log-dir itself, absolute
   bool quiet = false;
   ProgressMode progress = ProgressMode::kAuto;
   bool json = false;

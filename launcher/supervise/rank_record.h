@@ -26,6 +26,7 @@ struct RankProgress {
   double samples_per_second = std::numeric_limits<double>::quiet_NaN();
   double tokens_per_second = std::numeric_limits<double>::quiet_NaN();
   double stall_ms = std::numeric_limits<double>::quiet_NaN();
+  double data_wait_ms = std::numeric_limits<double>::quiet_NaN();
   // Steps finished since the rank came back from its checkpoint, or since its start.
   std::int64_t StepsDone() const { return std::max<std::int64_t>(0, step - std::max<std::int64_t>(0, resumed_step)); }
 };

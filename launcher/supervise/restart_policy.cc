@@ -13,6 +13,10 @@ RestartDecision DecideRestart(const FailureFacts& facts) {
   if (facts.status == static_cast<int>(base::ExitStatus::kSoftware)) {
     return {false, "not restarted: the program misuses belay"};
   }
+  if (!facts.by_signal && facts.steps_done == 0 && !facts.attached) {
+    return {false,
+            "not restarted: it ended by itself, and belay cannot see the steps of a program that does not use its API"};
+  }
   if (!facts.by_signal && facts.steps_done == 0) {
     return {false, "not restarted: it failed before its first finished step, so it would fail again"};
   }

@@ -14,6 +14,7 @@ struct FailureFacts {
   int status = 0;          // of the first failed rank, 128 + signal for a signal
   bool by_signal = false;  // a signal ended it, or its shim or mpirun vanished
   bool never_started = false;
+  bool attached = true;         // the rank had a Session, so its steps are known
   std::int64_t steps_done = 0;  // by the furthest rank since the start of this generation
   std::int32_t restarts_used = 0;
   std::int32_t restarts_max = 0;

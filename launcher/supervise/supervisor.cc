@@ -21,6 +21,12 @@ constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
 constexpr int kGraceExpired = static_cast<int>(ExitStatus::kGraceExpired);
 constexpr int kInterruptedStatus = 128 + SIGINT;
 
+// By the SIGTERM that a stop sends to a program that has not attached.
+bool EndedByOurSigterm(const RankRecord& rank) {
+  return rank.terminated_by_us && !rank.progress.attached && rank.exit &&
+         (rank.exit->signal == SIGTERM || rank.exit->status == 128 + SIGTERM || rank.exit->status == 0);
+}
+
 // One Step: the state being changed, and what comes out.
 class Machine {
  public:
@@ -34,6 +40,7 @@ class Machine {
   void On(const event::Progress& e);
   void On(const event::Exited& e);
   void On(const event::Lost& e);
+  void On(const event::SpawnFailed& e);
   void On(const event::MpirunExited& e);
   void On(const event::StopAsked& e);
   void On(const event::CleanedUp& e);
@@ -61,6 +68,7 @@ class Machine {
   bool Past(const std::optional<SteadyTime>& time) const { return time && now_ >= *time; }
 
   void RankGone(RankRecord& rank);
+  void GiveUpStarting();
   void Fail(const std::string& why);   // to kSettling
   void FailRun(FailureReport report);  // no rank to blame: straight to kKilling
   void ShimLostAtStart();
@@ -111,6 +119,7 @@ void Machine::On(const event::Granted& e) {
   s_.failure.reset();
   s_.will_restart = false;
   s_.terminate_sent = false;
+  s_.stop_while_settling = false;
   if (s_.stop_requested) return Finish();
   s_.mpirun_alive = true;
   Do(action::SpawnMpirun{});
@@ -119,6 +128,8 @@ void Machine::On(const event::Granted& e) {
 
 void Machine::On(const event::Refused& e) {
   if (s_.job != JobState::kRenewing) return;
+  // Not what the attempt before died of, which has been reported: there would be a next attempt but for this.
+  s_.failure.reset();
   SetVerdict(Outcome::kFailed, static_cast<int>(base::Describe(e.error.code).exit_status), e.error.Text());
   Finish();
 }
@@ -149,6 +160,8 @@ void Machine::On(const event::Started& e) {
 
 void Machine::On(const event::Progress& e) {
   if (RankRecord* rank = Find(e.rank); rank != nullptr && !rank->Gone()) rank->progress = e.progress;
+  // A rank may have attached just before the stop, and say so only now.
+  if (s_.job == JobState::kStopping && s_.terminate_sent) GiveUpStarting();
 }
 
 void Machine::On(const event::Exited& e) {
@@ -187,10 +200,7 @@ void Machine::RankGone(RankRecord& rank) {
     default:
       return;
   }
-  const bool by_our_sigterm =
-      rank.terminated_by_us && !rank.progress.attached && rank.exit &&
-      (rank.exit->signal == SIGTERM || rank.exit->status == 128 + SIGTERM || rank.exit->status == 0);
-  if (Failed(rank) && !by_our_sigterm) return Fail(Str("rank ", rank.rank, " failed"));
+  if (Failed(rank) && !EndedByOurSigterm(rank)) return Fail(Str("rank ", rank.rank, " failed"));
   if (s_.job == JobState::kRunning && (LeftSaved(rank) || LeftUnsaved(rank))) {
     // The program learned of the preemption by itself; the others must follow within the grace period.
     Stop(Str("rank ", rank.rank, ", which left with status ", rank.exit->status));
@@ -203,11 +213,14 @@ void Machine::RankGone(RankRecord& rank) {
     SetVerdict(Outcome::kDone, 0, "every rank finished");
     return Release("every rank ended well");
   }
-  if (by_our_sigterm && s_.AnyAttached() && s_.StepsDone() == 0) {
-    // Some ranks had a Session, this one died before its own: the others wait for it in vain, and no step was done.
-    SetVerdict(Outcome::kPreempted, kPreempted, "stopped while it was starting: no step was lost");
-    Kill("a rank ended before it had a session");
-  }
+  GiveUpStarting();
+}
+
+// Some ranks have a Session, one was ended before it had its own: the others wait for it in vain, and no step was done.
+void Machine::GiveUpStarting() {
+  if (!std::ranges::any_of(s_.ranks, EndedByOurSigterm) || !s_.AnyAttached() || s_.StepsDone() > 0) return;
+  SetVerdict(Outcome::kPreempted, kPreempted, "stopped while it was starting: no step was lost");
+  Kill("a rank ended before it had a session");
 }
 
 void Machine::Fail(const std::string& why) {
@@ -218,8 +231,11 @@ void Machine::Fail(const std::string& why) {
 void Machine::AnnounceFailure(const RestartDecision& decision) {
   s_.will_restart = decision.restart;
   std::string next = decision.why;
-  if (decision.restart) {
-    const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
+  const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
+  if (s_.stop_while_settling && committed >= 0) {
+    // It would have been restarted but for the stop: VerdictBetweenAttempts says how it ended.
+    next += Str("; the checkpoint of step ", committed, " stands");
+  } else if (decision.restart) {
     next += committed >= 0 ? Str(", from the checkpoint of step ", committed, " or a newer one")
                            : std::string(", from the beginning unless a checkpoint is being committed");
   } else {
@@ -237,6 +253,7 @@ void Machine::Settled() {
   AnnounceFailure(DecideRestart({.status = s_.failure->status,
                                  .by_signal = first.state == RankState::kLost || first.exit->signal != 0,
                                  .never_started = first.exit && first.exit->never_started,
+                                 .attached = first.progress.attached,
                                  .steps_done = s_.StepsDone(),
                                  .restarts_used = s_.restarts,
                                  .restarts_max = s_.config.restarts_max,
@@ -308,6 +325,13 @@ void Machine::Finish() {
   Go(JobState::kDone, s_.verdict.reason);
 }
 
+void Machine::On(const event::SpawnFailed& e) {
+  if (s_.job != JobState::kStarting || !s_.mpirun_alive) return;
+  s_.mpirun_alive = false;
+  FailRun(MakeRunFailure(FailureClass::kLaunch, e.error.Text(), "nothing was started",
+                         static_cast<int>(base::Describe(e.error.code).exit_status), s_.ranks));
+}
+
 void Machine::On(const event::MpirunExited& e) {
   if (!s_.mpirun_alive) return;
   s_.mpirun_alive = false;
@@ -334,7 +358,8 @@ void Machine::On(const event::MpirunExited& e) {
     case JobState::kStopping:
       return FailRun(MakeRunFailure(FailureClass::kMpirunLost, Str("mpirun ", how, " under the run"),
                                     "it came from outside belay: a person, the scheduler, or the kernel for memory",
-                                    e.signal != 0 ? 128 + e.signal : (e.status != 0 ? e.status : 1), s_.ranks));
+                                    e.signal != 0 ? 128 + e.signal : static_cast<int>(ExitStatus::kUnavailable),
+                                    s_.ranks));
     case JobState::kReleasing:
       return Clean("mpirun has ended");
     default:
@@ -344,7 +369,8 @@ void Machine::On(const event::MpirunExited& e) {
 
 void Machine::On(const event::StopAsked& e) {
   const bool again = s_.stop_requested;
-  const bool kill = e.now || (e.interrupt && again);
+  const bool kill = e.now || (e.interrupt && s_.interrupted);
+  s_.interrupted |= e.interrupt;
   switch (s_.job) {
     case JobState::kDone:
       return;
@@ -366,6 +392,7 @@ void Machine::On(const event::StopAsked& e) {
     default:
       // Already on the way down: no restart after this one.
       if (!again) {
+        s_.stop_while_settling = s_.job == JobState::kSettling;
         s_.stop_requested = true;
         s_.stop_source = e.source;
         if (s_.will_restart || s_.job == JobState::kRenewing) Say(Str("stopping on ", e.source, ": no restart"));

@@ -55,6 +55,9 @@ struct Exited {
 struct Lost {
   std::int32_t rank = 0;
 };
+struct SpawnFailed {  // mpirun could not be started, nor what it needs be made
+  base::Error error;
+};
 struct MpirunExited {
   int status = 0;  // a hint at best
   int signal = 0;
@@ -71,15 +74,15 @@ struct CleanedUp {
 struct DaemonGone {};
 struct Tick {};
 }  // namespace event
-using Event =
-    std::variant<event::Granted, event::Refused, event::Registered, event::Started, event::Progress, event::Exited,
-                 event::Lost, event::MpirunExited, event::StopAsked, event::CleanedUp, event::DaemonGone, event::Tick>;
+using Event = std::variant<event::Granted, event::Refused, event::Registered, event::Started, event::Progress,
+                           event::Exited, event::Lost, event::SpawnFailed, event::MpirunExited, event::StopAsked,
+                           event::CleanedUp, event::DaemonGone, event::Tick>;
 
 namespace action {
 struct AskGeneration {  // BeginRun; answer with Granted or Refused
   base::Generation continues;
 };
-struct SpawnMpirun {};  // for state.generation; answer with MpirunExited at its end (also if it could not be started)
+struct SpawnMpirun {};  // for state.generation; answer with MpirunExited at its end, or SpawnFailed
 struct StartProgram {
   std::int32_t rank = 0;
 };

@@ -52,7 +52,9 @@ struct SupervisorState {
   std::vector<RankRecord> ranks;            // by rank
   std::int32_t restarts = 0;
   bool stop_requested = false;
+  bool interrupted = false;                  // a SIGINT came: the next one kills
   std::string stop_source;                   // "SIGTERM", "belay stop", "--timeout", "rank 2 left with status 75"
+  bool stop_while_settling = false;          // it came after a rank had failed, before that was reported
   bool terminate_sent = false;               // programs that never attached got SIGTERM
   std::optional<base::SteadyTime> deadline;  // of the current state
   std::optional<base::SteadyTime> time_limit_at;

@@ -41,10 +41,12 @@ class Belay:
         self.environment["BELAY_DATA_DIR"] = str(self.data)
         self.environment["BELAY_MAX_RESTARTS"] = "0"
 
-    def start(self, *args, **environment):
-        return subprocess.Popen([BIN / "belay", *map(str, args)], env={**self.environment, **environment}, cwd=self.path,
+    def start(self, *args, nohup=False, **environment):
+        words = [arg if isinstance(arg, bytes) else str(arg) for arg in args]
+        ignore = (lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if nohup else None
+        return subprocess.Popen([str(BIN / "belay"), *words], env={**self.environment, **environment}, cwd=self.path,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                start_new_session=True)
+                                errors="replace", start_new_session=True, preexec_fn=ignore)
 
     def call(self, *args, **environment):
         process = self.start(*args, **environment)

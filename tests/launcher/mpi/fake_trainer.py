@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 
-STOP, GRACE, PID, PHASE, STEP, COMMITTED, TOTAL, OUTCOME, RESUMED = 16, 20, 24, 28, 32, 48, 56, 96, 104
+STOP, GRACE, PID, PHASE, STEP, COMMITTED, TOTAL, OUTCOME, RESUMED, DATA_WAIT = 16, 20, 24, 28, 32, 48, 56, 96, 104, 112
 
 
 class Page:
@@ -29,6 +29,8 @@ def main():
     again = int(os.environ["BELAY_RESTART_COUNT"]) > 0
     page = Page()
     page.put(TOTAL, 1_000_000, "<q")
+    if rank == 0:  # the others are programs of an older belay, which knows no such field
+        page.put(DATA_WAIT, 1.25, "<d")
     page.put(PID, os.getpid())
     page.put(PHASE, 3)
     if how == "finish":

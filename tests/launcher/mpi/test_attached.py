@@ -43,6 +43,20 @@ def test_every_stop_signal_saves_and_exits_75(belay, sign):
     belay.assert_nothing_left()
 
 
+def test_status_tells_each_ranks_wait_for_input(belay):
+    run = belay.start("run", "-n", 2, "--job", "j", "--", *TRAINER, "steps")
+    ready(belay, 2)
+
+    def waits():
+        ranks = json.loads(belay.call("status", "j", "--json").stdout)["ranks"]
+        return all(r["attached"] for r in ranks) and [r["data_wait_ms"] for r in ranks] == [1.25, None]
+
+    wait_for("the wait of rank 0, and nothing of rank 1", waits)
+    assert belay.call("stop", "j").returncode == 0
+    assert belay.finish(run).returncode == 75
+    belay.assert_nothing_left()
+
+
 def test_a_save_that_failed_is_72(belay):
     run = belay.start("run", "-n", 2, "--job", "j", "--", *TRAINER, "cannot-save")
     ready(belay, 2)

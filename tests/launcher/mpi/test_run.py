@@ -291,3 +291,65 @@ def test_wrong_command_lines_say_what_is_right(belay):
 def test_a_read_only_data_folder_is_named(belay):
     done = belay.call("run", "-n", 1, "--data-dir", "/proc/nowhere", "--", "true")
     assert done.returncode != 0 and "/proc/nowhere" in done.stderr
+
+
+def test_a_signal_to_everything_at_once_is_a_graceful_stop(belay):
+    """As a batch system does that signals a whole step or control group: belay, mpirun, belay-rank and belayd."""
+    script = ("import os, signal, sys, time\n"
+              "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(3), sys.exit(75)))\n"  # longer than mpirun would wait
+              "open(f\"ready.{os.environ['RANK']}\", 'w').close()\n"
+              "while True: time.sleep(0.05)\n")
+    run = belay.start("run", "-n", 2, "--job", "j", "--", PY, "-c", script)
+    ready(belay, 2)
+    for pid, _ in belay.processes():
+        os.kill(pid, signal.SIGTERM)
+    done = belay.finish(run)
+    assert done.returncode == 75, done.stderr
+    assert "mpirun" not in done.stderr and "belayd has gone" not in done.stderr, done.stderr
+    belay.assert_nothing_left()
+
+
+def test_nohup_keeps_a_run_alive(belay):
+    script = WAIT_FOREVER.replace("while True: time.sleep(1)", "while not os.path.exists('go'): time.sleep(0.05)")
+    run = belay.start("run", "-n", 1, "--job", "j", "--", PY, "-c", script, nohup=True)
+    ready(belay, 1)
+    run.send_signal(signal.SIGHUP)
+    assert belay.call("status", "j").returncode == 0
+    (belay.path / "go").write_text("")
+    done = belay.finish(run)
+    assert done.returncode == 0, done.stderr
+    belay.assert_nothing_left()
+
+
+def test_arguments_need_not_be_utf8(belay):
+    done = belay.call("run", "-n", 1, "--", PY, "-c", "import os, sys; print(os.fsencode(sys.argv[1]))", b"caf\xe9")
+    assert done.returncode == 0 and "caf\\xe9" in done.stdout, done.stderr
+    belay.assert_nothing_left()
+
+
+def test_the_environment_names_the_project_for_every_command(belay):
+    done = belay.call("run", "-n", 1, "--job", "j", "--", "true", BELAY_PROJECT="team")
+    assert done.returncode == 0
+    assert json.loads(belay.call("status", "j", "--json", BELAY_PROJECT="team").stdout)["project"] == "team"
+    assert belay.call("status", "j").returncode == 66
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(belay):
+    for command in ("stop", "status", "logs"):
+        done = belay.call(command, "--json", "--nonsense")
+        assert done.returncode == 64 and json.loads(done.stdout)["error"]["exit_status"] == 64, command
+    assert json.loads(belay.call("version", "--json").stdout)["version"]
+    for topic in ("ckpt", "daemon", "run"):
+        assert f"belay {topic}" in belay.call("help", topic).stdout
+
+
+def test_a_log_folder_that_cannot_be_made_has_its_own_status(belay):
+    (belay.path / "file").write_text("")
+    done = belay.call("run", "-n", 1, "--job", "j", "--log-dir", belay.path / "file", "--", "true")
+    assert done.returncode in (64, 73, 74) and "file" in done.stderr and "mpirun" not in done.stderr, done.stderr
+    belay.assert_nothing_left()
+
+
+def test_belays_own_variables_cannot_be_replaced(belay):
+    done = belay.call("run", "-x", "BELAY_ATTEMPT=x", "--", "true")
+    assert done.returncode == 64 and "BELAY_ATTEMPT" in done.stderr

@@ -98,14 +98,6 @@ TEST(JobEnvironmentTest, ExportsWinAndMissingOnesAreLeftOut) {
   EXPECT_EQ(job.at("BELAY_GENERATION"), "4");
 }
 
-TEST(JobEnvironmentTest, ResumeCommandNamesTheJob) {
-  RunOptions options;
-  options.ranks = 2;
-  options.job = "gpt-1";
-  options.program = {"./train", "--data", "a b"};
-  EXPECT_EQ(ShellCommand(ResumeCommand(options)), "belay run -n 2 --job gpt-1 -- ./train --data 'a b'");
-}
-
 TEST(ConsoleTest, TagsEveryLine) {
   EXPECT_EQ(TagLines(3, "one\ntwo\n"), "[3] one\n[3] two\n");
   EXPECT_EQ(TagLines(0, "no end"), "[0] no end\n");
@@ -125,11 +117,24 @@ TEST(ProgressLineTest, ShowsWhatIsKnown) {
                              .loss = 2.34567,
                              .samples_per_second = 812.4,
                              .tokens_per_second = 103'900,
-                             .stall_ms = 1.25};
+                             .stall_ms = 1.25,
+                             .data_wait_ms = 0.44};
   state.ranks[1].progress = {.attached = true, .phase = 3, .step = 119, .total_steps = 500, .committed_step = 100};
   EXPECT_EQ(ProgressLine(state, 2.0, 200),
-            "step 119/500  loss 2.3457  812 samples/s  104k tokens/s  stall 1.2 ms  saved 100  ETA 3m11s");
+            "step 119/500  loss 2.3457  812 samples/s  104k tokens/s  stall 1.2 ms  wait 0.4 ms  saved 100  ETA 3m11s");
   EXPECT_EQ(ProgressLine(state, std::nullopt, 13), "step 119/500");
+}
+
+TEST(ProgressLineTest, IsSilentOnAWaitForInputThatNobodyMeasures) {
+  SupervisorState state;
+  state.job = JobState::kRunning;
+  state.ranks.resize(1);
+  state.ranks[0].progress = {.attached = true, .phase = 3, .step = 3};
+  EXPECT_EQ(ProgressLine(state, std::nullopt, 80), "step 3");
+  state.ranks[0].progress.data_wait_ms = 0;
+  EXPECT_EQ(ProgressLine(state, std::nullopt, 80), "step 3");
+  state.ranks[0].progress.data_wait_ms = 12.04;
+  EXPECT_EQ(ProgressLine(state, std::nullopt, 80), "step 3  wait 12.0 ms");
 }
 
 TEST(ProgressLineTest, SaysWhatARunWithoutStepsDoes) {

@@ -325,12 +325,68 @@ TEST(SupervisorTest, SecondInterruptKillsSecondSigtermDoesNot) {
   d.Feed(event::StopAsked{"SIGTERM"});
   EXPECT_EQ(d.state().job, JobState::kStopping);
   d.Feed(event::StopAsked{"SIGINT", true});
+  EXPECT_EQ(d.state().job, JobState::kStopping) << "the first Ctrl-C never loses the save, whatever came before it";
+  d.Feed(event::StopAsked{"SIGINT", true});
   EXPECT_EQ(d.state().job, JobState::kKilling);
   d.Exit(0, 137, SIGKILL);
   d.Exit(1, 137, SIGKILL);
   d.Down();
   EXPECT_EQ(d.verdict().exit_status, 130);
   EXPECT_EQ(d.verdict().outcome, Outcome::kInterrupted);
+}
+
+TEST(SupervisorTest, AStopWhileAFailureSettlesLeavesTheCheckpoint) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 10, 8);
+  d.Attach(1, 10, 8);
+  d.Exit(0, 137, SIGKILL);
+  ASSERT_EQ(d.state().job, JobState::kSettling);
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Exit(1, 137, SIGKILL);
+  d.Down();
+  EXPECT_EQ(d.state().job, JobState::kDone);
+  EXPECT_EQ(d.verdict().outcome, Outcome::kPreempted);
+  EXPECT_EQ(d.verdict().exit_status, 75);
+}
+
+TEST(SupervisorTest, ARankThatSaysTooLateThatItHadAttachedDoesNotWaitInVain) {
+  Driver d;
+  d.RunAll();
+  d.Feed(event::StopAsked{"SIGTERM"});
+  ASSERT_TRUE(d.state().terminate_sent);
+  d.Exit(0, 143, SIGTERM);  // it had no session yet
+  EXPECT_EQ(d.state().job, JobState::kStopping);
+  d.Attach(1, 0);  // this one had: it waits for the other in MPI_Init
+  EXPECT_EQ(d.state().job, JobState::kKilling);
+  d.Exit(1, 137, SIGKILL);
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 75);
+}
+
+TEST(SupervisorTest, WhatCannotBeStartedSaysWhyAndWithWhichStatus) {
+  Driver d;
+  d.GrantNext();
+  d.Feed(event::SpawnFailed{base::Error{base::Code::kNoSpace, "no room in /logs", nullptr}});
+  EXPECT_EQ(d.Count<action::Report>(), 1);
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 73);
+  EXPECT_THAT(d.verdict().reason, testing::HasSubstr("no room in /logs"));
+}
+
+TEST(SupervisorTest, ARestartThatIsRefusedSaysWhy) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 10, 8);
+  d.Attach(1, 10, 8);
+  d.Exit(0, 137, SIGKILL);
+  d.Exit(1, 137, SIGKILL);
+  d.Down();
+  ASSERT_EQ(d.state().job, JobState::kRenewing);
+  d.Feed(event::Refused{base::Error{base::Code::kUnavailable, "no belayd", nullptr}});
+  EXPECT_FALSE(d.state().failure.has_value()) << "the report of the attempt before has been printed already";
+  EXPECT_THAT(d.verdict().reason, testing::HasSubstr("no belayd"));
+  EXPECT_EQ(d.verdict().exit_status, 69);
 }
 
 TEST(SupervisorTest, StopNowKillsAtOnce) {
