@@ -1,7 +1,9 @@
 #include "checkpoint/cli/access.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -20,16 +22,23 @@ using base::Result;
 
 constexpr std::string_view kPinnedName = ".pinned";  // the mark that belayd leaves in a pinned checkpoint's folder
 
-// Reads one checkpoint's manifest; no value if the folder holds no committed checkpoint.
-Result<std::optional<Listed>> ReadListed(base::FileSystem& files, const std::string& directory) {
+// Reads one checkpoint's manifest; no value if the folder holds no committed checkpoint. It must be the one that the
+// folder is named for: belayd knows it by its place, and leaves another one out.
+Result<std::optional<Listed>> ReadListed(base::FileSystem& files, const std::string& directory,
+                                         const CheckpointKey& place) {
   auto text = base::ReadWholeFile(files, directory + "/" + std::string(kManifestName), kManifestBytesMax);
   if (!text && text.error().code == Code::kNotFound) return std::optional<Listed>();
   if (!text) return tl::unexpected<Error>(std::move(text).error());
   auto manifest = DecodeManifest(*text);
   if (!manifest) return base::Wrap(std::move(manifest).error(), directory, "/", kManifestName);
+  if (manifest->project != place.job.project || manifest->job != place.job.job || manifest->step != place.step ||
+      manifest->generation != place.generation) {
+    return Fail(Code::kCorrupt, directory, "/", kManifestName, ": it is of job ", manifest->project, "/", manifest->job,
+                ", ", CheckpointDirectoryName(manifest->step, manifest->generation));
+  }
   Listed listed;
-  listed.info.key = {{manifest->project, manifest->job}, manifest->step, manifest->generation};
-  listed.info.bytes = text->size();
+  listed.info.key = place;
+  listed.info.bytes = 0;
   for (const ManifestFile& file : manifest->files) listed.info.bytes += file.bytes;
   listed.info.created = manifest->created;
   listed.info.reason = manifest->reason;
@@ -56,27 +65,39 @@ Result<std::vector<std::string>> Names(base::FileSystem& files, const std::strin
   return std::move(*names);
 }
 
-Result<std::vector<Listed>> ScanFiles(Access& access, const std::string& only_project, const std::string& only_job) {
+struct Scanned {
+  std::vector<Listed> readable;
+  std::vector<Access::Unreadable> unreadable;
+};
+
+// Walks the data directory. A folder that cannot be listed is handed to `closed`, which may go on without it.
+Result<Scanned> ScanFiles(const std::string& data_dir, const std::string& only_project, const std::string& only_job,
+                          const std::function<base::Status(Error)>& closed) {
   base::FileSystem& files = base::PosixFileSystem();
-  std::vector<Listed> found;
-  access.unreadable.clear();
-  BELAY_ASSIGN(const auto projects, Names(files, access.data_dir));
+  Scanned found;
+  const auto names_in = [&](const std::string& directory) -> Result<std::vector<std::string>> {
+    auto names = Names(files, directory);
+    if (names) return names;
+    BELAY_TRY(closed(std::move(names).error()));
+    return std::vector<std::string>();
+  };
+  BELAY_ASSIGN(const auto projects, names_in(data_dir));
   for (const std::string& project : projects) {
     if (!only_project.empty() && project != only_project) continue;
-    BELAY_ASSIGN(const auto jobs, Names(files, access.data_dir + "/" + project));
+    BELAY_ASSIGN(const auto jobs, names_in(data_dir + "/" + project));
     for (const std::string& job : jobs) {
       if (!only_job.empty() && job != only_job) continue;
-      const std::string folder = access.data_dir + "/" + project + "/" + job;
-      BELAY_ASSIGN(const auto checkpoints, Names(files, folder));
+      const std::string folder = data_dir + "/" + project + "/" + job;
+      BELAY_ASSIGN(const auto checkpoints, names_in(folder));
       for (const std::string& name : checkpoints) {
-        if (!ParseCheckpointDirectoryName(name)) continue;
-        auto listed = ReadListed(files, folder + "/" + name);
-        if (listed) {
-          if (*listed) found.push_back(std::move(**listed));
-          continue;
+        const auto id = ParseCheckpointDirectoryName(name);
+        if (!id) continue;
+        auto listed = ReadListed(files, folder + "/" + name, {{project, job}, id->step, id->generation});
+        if (!listed) {
+          found.unreadable.push_back({folder + "/" + name, std::move(listed).error()});
+        } else if (*listed) {
+          found.readable.push_back(std::move(**listed));
         }
-        Note(listed.error().Text());
-        access.unreadable.push_back({folder + "/" + name, std::move(listed).error()});
       }
     }
   }
@@ -104,7 +125,7 @@ Result<Access> OpenAccess(const Arguments& arguments, Need need) {
     return access;
   }
   // Only "nobody there" may be answered by reading the files; and a named socket was named for a reason.
-  if (need == Need::kChange || located.error().code != Code::kUnavailable || request.socket) {
+  if (need == Need::kChange || located.error().code != Code::kUnavailable || NamedSocket(request.socket)) {
     return tl::unexpected<Error>(std::move(located).error());
   }
   Note(base::Str("no belayd answers; reading the files in ", access.data_dir));
@@ -128,7 +149,11 @@ Result<std::vector<Listed>> ListAll(Access& access, const std::string& project, 
       all.push_back({std::move(info), pinned});
     }
   } else {
-    BELAY_ASSIGN(all, ScanFiles(access, project, job));
+    const auto must_list = [](Error error) -> base::Status { return tl::unexpected<Error>(std::move(error)); };
+    BELAY_ASSIGN(Scanned scanned, ScanFiles(access.data_dir, project, job, must_list));
+    for (const Access::Unreadable& folder : scanned.unreadable) Note(folder.error.Text());
+    all = std::move(scanned.readable);
+    access.unreadable = std::move(scanned.unreadable);
   }
   std::sort(all.begin(), all.end(), [](const Listed& a, const Listed& b) {
     // A run that went back to an older step writes newer checkpoints with smaller steps: the generation counts first.
@@ -136,6 +161,24 @@ Result<std::vector<Listed>> ListAll(Access& access, const std::string& project, 
            std::tie(b.info.key.job, a.info.key.generation, a.info.key.step);
   });
   return all;
+}
+
+std::vector<Access::Unreadable> FindUnreadable(const Access& access, const std::string& project, const std::string& job,
+                                               const std::vector<Listed>& listed) {
+  if (access.client == nullptr) return access.unreadable;
+  // Another user's job is closed to us, and a data directory may be of another mount namespace.
+  const auto skip = [](const Error& error) -> base::Status {
+    Note("cannot look for damaged manifests: " + error.Text());
+    return {};
+  };
+  auto scanned = ScanFiles(access.data_dir, project, job, skip);
+  if (!scanned) return {};  // `skip` lets nothing through
+  std::set<std::string> known;
+  for (const Listed& checkpoint : listed) known.insert(checkpoint.info.directory);
+  std::erase_if(scanned->unreadable, [&](const Access::Unreadable& folder) {
+    return known.contains(folder.directory) || folder.error.code == Code::kPermissionDenied;
+  });
+  return std::move(scanned->unreadable);
 }
 
 Result<Listed> Find(Access& access, const std::string& job, const std::optional<std::string>& step,

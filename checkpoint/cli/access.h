@@ -25,7 +25,7 @@ struct Access {
     std::string directory;
     base::Error error;
   };
-  std::vector<Unreadable> unreadable;  // by ListAll, offline: folders with a manifest that does not decode
+  std::vector<Unreadable> unreadable;  // by ListAll, offline: folders whose manifest does not decode, or is another's
 };
 
 enum class Need {
@@ -41,6 +41,12 @@ struct Listed {
 // Newest first within a job, jobs by name. Empty project or job: all. Offline, a folder whose manifest does not decode
 // is left out and said on stderr.
 base::Result<std::vector<Listed>> ListAll(Access& access, const std::string& project, const std::string& job);
+
+// Folders that belong to no entry of `listed`, because their manifest does not decode or is another checkpoint's.
+// belayd's catalogue leaves such folders out, so the files are read also if it answers; those of other users may be
+// closed to us.
+std::vector<Access::Unreadable> FindUnreadable(const Access& access, const std::string& project, const std::string& job,
+                                               const std::vector<Listed>& listed);
 
 // JOB [STEP] [--generation G] to one committed checkpoint: STEP absent or "latest" is the newest. kNotFound says what
 // there is.

@@ -50,17 +50,6 @@ base::Result<int> RunRemove(const Arguments& arguments) {
   }
   BELAY_ASSIGN(Chosen chosen, Choose(arguments));
   const CheckpointKey& key = chosen.listed.info.key;
-  if (!arguments.Has("force")) {
-    if (chosen.listed.pinned.value_or(false)) {
-      return base::Fail(base::Code::kPermissionDenied, NameOf(key), " is pinned: unpin it first, or use --force");
-    }
-    BELAY_ASSIGN(const auto all, ListAll(chosen.access, key.job.project, key.job.job));
-    if (!all.empty() && all.front().info.key.step == key.step && all.front().info.key.generation == key.generation) {
-      return base::Fail(base::Code::kPermissionDenied, NameOf(key),
-                        " is the job's newest checkpoint, from which it would ",
-                        "resume: use --force to remove it all the same");
-    }
-  }
   BELAY_TRY(chosen.access.client->RemoveCheckpoint(key, arguments.Has("force")));
   return Done(arguments, chosen.listed, "removed",
               base::Str("removed ", NameOf(key), " (", base::HumanBytes(chosen.listed.info.bytes), ")"));

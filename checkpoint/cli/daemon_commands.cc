@@ -4,7 +4,6 @@
 #include "checkpoint/cli/documents.h"
 #include "checkpoint/cli/verb.h"
 #include "checkpoint/client/locate.h"
-#include "runtime/base/environment.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint::cli {
@@ -80,38 +79,23 @@ void PrintReport(const DaemonReport& report) {
 
 // The private socket's folder is made when its path is asked for, so a daemon started here is found by every command.
 Result<std::string> SocketToStartOn(const LocateRequest& request, const std::string& data_dir) {
-  if (request.socket) return *request.socket;
-  if (auto named = base::GetEnvironment("BELAY_SOCKET")) return *named;
+  if (const auto named = NamedSocket(request.socket)) return *named;
   return PrivateSocketPath(data_dir);
 }
 
-std::string BelaydProgram() {
-  const std::string beside = base::ProgramDirectory() + "/belayd";
-  return base::Exists(base::PosixFileSystem(), beside) ? beside : "belayd";  // else by PATH
-}
-
-Result<base::UniqueFd> OpenNull() {
-  BELAY_ASSIGN(const auto null, base::PosixFileSystem().Open("/dev/null", {base::OpenOptions::Mode::kReadWrite}));
-  base::UniqueFd borrowed(null->Descriptor());
-  base::UniqueFd own = borrowed.Duplicate();
-  static_cast<void>(borrowed.Release());  // it stays the file's
-  return own;
-}
-
 // Waits until the daemon answers or its process ends.
-Result<std::unique_ptr<Client>> AwaitAnswer(pid_t pid, const std::string& socket, const std::string& log_path,
+Result<std::unique_ptr<Client>> AwaitAnswer(const StartedDaemon& daemon, const std::string& socket,
                                             base::Duration timeout) {
   base::Clock& clock = base::SystemClock();
   const base::SteadyTime deadline = clock.Now() + timeout;
   for (;;) {
     auto client = Client::Connect(base::UnixTransport(), socket, "belay daemon");
     if (client) return client;
-    BELAY_ASSIGN(const auto exit, base::PosixProcessSpawner().Wait(pid, std::chrono::milliseconds(20)));
-    if (exit) {
-      return base::Fail(Code::kUnavailable, "belayd ended at once (exit status ", exit->status, "); see ", log_path);
-    }
+    BELAY_ASSIGN(const auto exit, base::PosixProcessSpawner().Wait(daemon.pid, std::chrono::milliseconds(20)));
+    if (exit) return tl::unexpected<base::Error>(WhyItEnded(daemon, *exit));
     if (clock.Now() >= deadline) {
-      return base::Wrap(std::move(client).error(), "belayd (pid ", pid, ") does not answer yet; see ", log_path);
+      return base::Wrap(std::move(client).error(), "belayd (pid ", daemon.pid, ") does not answer yet; see ",
+                        daemon.log_path);
     }
   }
 }
@@ -136,21 +120,11 @@ Result<int> RunStart(const Arguments& arguments) {
                       report.data_dir, ") answers at ", socket,
                       passing ? ": it leaves with its last run; or `belay daemon stop` first" : "");
   }
-  base::SpawnRequest spawn;
-  spawn.argv = {BelaydProgram(), "--data-dir", data_dir, "--socket", socket};
-  if (budget) spawn.argv.insert(spawn.argv.end(), {"--memory-budget", base::Str(*budget)});
-  if (arguments.Has("log-json")) spawn.argv.emplace_back("--log-json");
-  spawn.environment = base::WholeEnvironment();
-  spawn.working_directory = "/";
-  spawn.dies_with_parent = false;
-  spawn.new_session = true;
-  // Not our own stdout: whoever reads that would wait for the daemon to end.
-  BELAY_ASSIGN(spawn.output, OpenNull());
-  BELAY_ASSIGN(spawn.error, OpenNull());
-  auto pid = base::PosixProcessSpawner().Spawn(std::move(spawn));
-  if (!pid) return base::Wrap(std::move(pid).error(), "cannot start belayd");
-  BELAY_ASSIGN(const auto client,
-               AwaitAnswer(*pid, socket, data_dir + "/.belayd/belayd.log", std::chrono::seconds(10)));
+  std::vector<std::string> words = {"--data-dir", data_dir, "--socket", socket};
+  if (budget) words.insert(words.end(), {"--memory-budget", base::Str(*budget)});
+  if (arguments.Has("log-json")) words.emplace_back("--log-json");
+  BELAY_ASSIGN(const StartedDaemon daemon, StartDaemon(std::move(words), data_dir));
+  BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, std::chrono::seconds(10)));
   BELAY_ASSIGN(const DaemonReport report, client->GetDaemonStatus());
   if (arguments.Has("json")) {
     PrintDocument({{"started", true}, {"daemon", ReportJson(report)}});

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "checkpoint/format/boxes.h"
+#include "checkpoint/format/shard_file.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint::cli {
@@ -33,9 +34,7 @@ struct OutputFile {
   std::vector<Tensor> tensors;  // in data order
 };
 
-bool StockReadersKnow(DType dtype) { return dtype != DType::kF8E4M3 && dtype != DType::kF8E5M2; }
-
-std::string_view StoredDType(DType dtype) { return StockReadersKnow(dtype) ? DTypeName(dtype) : DTypeName(DType::kU8); }
+bool StoredAsItself(DType dtype) { return StoredAs(dtype).dtype == DTypeName(dtype); }
 
 Result<std::vector<Tensor>> ChooseTensors(const Restorer& restorer, const ExportOptions& options) {
   const std::string prefix = options.part + ".";
@@ -88,10 +87,12 @@ std::string HeaderOf(const OutputFile& file) {
   header["__metadata__"] = {{"format", "pt"}};
   std::uint64_t offset = 0;
   for (const Tensor& tensor : file.tensors) {
-    header[tensor.exported] = {{"dtype", StoredDType(tensor.dtype)},
-                               {"shape", tensor.shape},
-                               {"data_offsets", {offset, offset + tensor.bytes()}}};
-    if (!StockReadersKnow(tensor.dtype)) true_dtypes[tensor.exported] = DTypeName(tensor.dtype);
+    const Stored stored = StoredAs(tensor.dtype);
+    std::vector<std::int64_t> shape = tensor.shape;
+    if (stored.more != 0) shape.push_back(stored.more);
+    header[tensor.exported] = {
+        {"dtype", stored.dtype}, {"shape", shape}, {"data_offsets", {offset, offset + tensor.bytes()}}};
+    if (!StoredAsItself(tensor.dtype)) true_dtypes[tensor.exported] = DTypeName(tensor.dtype);
     offset += tensor.bytes();
   }
   if (!true_dtypes.empty()) header["__metadata__"]["belay.dtypes"] = true_dtypes.dump();
@@ -205,7 +206,8 @@ Result<ExportReport> Export(Restorer& restorer, base::FileSystem& files, const s
   report.tensors = tensors.size();
   for (const Tensor& tensor : tensors) {
     report.bytes += tensor.bytes();
-    if (!StockReadersKnow(tensor.dtype)) report.stored_as_u8.push_back(tensor.exported);
+    const bool as_u8 = StoredAs(tensor.dtype).dtype == DTypeName(DType::kU8);
+    if (as_u8 && !StoredAsItself(tensor.dtype)) report.stored_as_u8.push_back(tensor.exported);
   }
   const std::vector<OutputFile> outputs = ShareOut(std::move(tensors), options.file_bytes_max);
 

@@ -60,8 +60,9 @@ int StatusOf(const std::vector<Verdict>& verdicts) {
   for (const Verdict& verdict : verdicts) {
     for (const base::Error& error : verdict.errors) {
       const auto own = base::Describe(error.code).exit_status;
-      // What the manifest lists and is not there is damage too.
-      const bool damage = own == base::ExitStatus::kBadData || error.code == base::Code::kNotFound;
+      // What the manifest lists and is not there is damage too, and so is a manifest that never ends.
+      const bool damage = own == base::ExitStatus::kBadData || error.code == base::Code::kNotFound ||
+                          error.code == base::Code::kLimitExceeded;
       if (damage) return static_cast<int>(base::ExitStatus::kBadData);
       if (status == 0) status = static_cast<int>(own);
     }
@@ -106,7 +107,7 @@ base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, int th
   const std::string project = access.all_projects && !job ? std::string() : access.project;
   BELAY_ASSIGN(const auto all, ListAll(access, project, job.value_or("")));
   for (const Listed& listed : all) add(CheckListed(access, listed, threads));
-  for (const auto& folder : access.unreadable) {
+  for (const auto& folder : FindUnreadable(access, project, job.value_or(""), all)) {
     add(Verdict{folder.directory, {{"directory", folder.directory}}, 0, 0, {folder.error}});
   }
   return verdicts;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "checkpoint/client/wire.h"
+#include "checkpoint/format/strict_json.h"
 #include "runtime/base/check.h"
 #include "runtime/base/environment.h"
 
@@ -37,6 +38,20 @@ struct Reply {
   std::vector<base::UniqueFd> descriptors;
 };
 
+// "belayd (pid 12) at /run/belay/belayd.sock"; the pid is not known from within another pid namespace.
+std::string NameOf(const base::Connection& connection, const std::string& socket) {
+  const std::int32_t pid = connection.PeerIdentity().pid;
+  return base::Str("belayd ", pid > 0 ? base::Str("(pid ", pid, ") ") : std::string(), "at ", socket);
+}
+
+// What to do about a daemon that lives and does not answer.
+std::string HowToWake(const base::Connection& connection) {
+  const std::int32_t pid = connection.PeerIdentity().pid;
+  const std::string whom = pid > 0 ? base::Str(pid) : "PID";
+  return base::Str("; `kill -CONT ", whom, "` lets a stopped one go on, `kill -KILL ", whom,
+                   "` ends it (committed checkpoints are safe, and the next one takes over its socket)");
+}
+
 class SocketClient final : public Client {
  public:
   SocketClient(std::unique_ptr<base::Connection> connection, std::string socket)
@@ -52,7 +67,7 @@ class SocketClient final : public Client {
     auto* body = request.mutable_begin_run();
     ToWire(job, body->mutable_key());
     body->set_world_size(world_size);
-    body->set_host(base::HostName());
+    body->set_host(ToUtf8(base::HostName()));
     body->set_pid(base::ProcessId());
     body->set_continues(continues.value());
     // No deadline: the daemon first writes out what the run before had sealed, however large that is.
@@ -65,7 +80,7 @@ class SocketClient final : public Client {
     auto* body = request.mutable_end_run();
     ToWire(job, body->mutable_key());
     body->set_generation(generation.value());
-    body->set_outcome(outcome);
+    body->set_outcome(ToUtf8(outcome));
     return CallForDone(std::move(request), kCallTimeout);
   }
 
@@ -84,7 +99,7 @@ class SocketClient final : public Client {
   Status BeginSnapshot(base::Step step, const std::string& reason) override {
     wire::Request request;
     request.mutable_begin_snapshot()->set_step(step.value());
-    request.mutable_begin_snapshot()->set_reason(reason);
+    request.mutable_begin_snapshot()->set_reason(ToUtf8(reason));
     return CallForDone(std::move(request), kTrainingTimeout);
   }
 
@@ -97,7 +112,7 @@ class SocketClient final : public Client {
   Status AbandonSnapshot(base::Step step, const std::string& why) override {
     wire::Request request;
     request.mutable_abandon_snapshot()->set_step(step.value());
-    request.mutable_abandon_snapshot()->set_why(why);
+    request.mutable_abandon_snapshot()->set_why(ToUtf8(why));
     return CallForDone(std::move(request), kTrainingTimeout);
   }
 
@@ -131,7 +146,7 @@ class SocketClient final : public Client {
       auto* body = request.mutable_open_checkpoint();
       ToWire(exact, body->mutable_checkpoint());
       body->set_from_memory(from_memory);
-      for (std::size_t i = 0; i < count; ++i) body->add_files(files[next + i]);
+      for (std::size_t i = 0; i < count; ++i) body->add_files(ToUtf8(files[next + i]));
       BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kOpenedCheckpoint, kCallTimeout));
       BELAY_ASSIGN(OpenedCheckpoint some, FromWire(reply.response.opened_checkpoint(), std::move(reply.descriptors)));
       if (some.files.size() != count) {
@@ -159,8 +174,8 @@ class SocketClient final : public Client {
 
   Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string& project, const std::string& job) override {
     wire::Request request;
-    request.mutable_list_checkpoints()->set_project(project);
-    request.mutable_list_checkpoints()->set_job(job);
+    request.mutable_list_checkpoints()->set_project(ToUtf8(project));
+    request.mutable_list_checkpoints()->set_job(ToUtf8(job));
     BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kCheckpointList, kCallTimeout));
     return FromWire(reply.response.checkpoint_list());
   }
@@ -243,9 +258,9 @@ class SocketClient final : public Client {
       pending_.erase(request.id());
       lock.unlock();
       const Error late{Code::kTimeout,
-                       base::Str("belayd at ", socket_, " did not answer within ",
+                       base::Str(NameOf(*connection_, socket_), " did not answer within ",
                                  std::chrono::duration_cast<seconds>(*deadline).count(),
-                                 " s; it may be stopped or its disk stuck"),
+                                 " s; it may be stopped or hung, or its disk stuck"),
                        nullptr};
       // What was asked for may still happen. A new connection starts from what the daemon then says; on this one the
       // next call would only wait again.
@@ -322,7 +337,7 @@ Status ShakeHands(base::Connection& connection, const std::string& socket, const
                   Duration timeout) {
   wire::Hello hello;
   hello.set_protocol_version(kClientProtocolVersion);
-  hello.set_program(program);
+  hello.set_program(ToUtf8(program));
   hello.set_belay_version(BELAY_VERSION);
   base::Message message;
   BELAY_CHECK(hello.SerializeToString(&message.body), "hello does not serialize");
@@ -331,6 +346,10 @@ Status ShakeHands(base::Connection& connection, const std::string& socket, const
   auto received = connection.Receive(timeout);
   if (!received) {
     if (!sent) return base::Wrap(sent.error(), "cannot greet belayd at ", socket);
+    if (received.error().code == Code::kTimeout) {
+      return Fail(Code::kTimeout, NameOf(connection, socket),
+                  " did not return the greeting in time: it may be stopped or hung", HowToWake(connection));
+    }
     return base::Wrap(received.error(), "belayd at ", socket, " did not return the greeting");
   }
   if (!received->has_value()) {
@@ -349,13 +368,28 @@ Status ShakeHands(base::Connection& connection, const std::string& socket, const
   return {};
 }
 
+// Whoever may put a socket where we look could read and answer for us: only root and ourselves are believed.
+Status CheckServer(const base::Connection& connection, const std::string& socket) {
+  const base::Peer peer = connection.PeerIdentity();
+  const std::uint32_t own = base::UserId();
+  if (peer.uid == own || peer.uid == 0) return {};
+  return Fail(Code::kPermissionDenied, "what listens at ", socket, " belongs to user ", peer.uid,
+              ", and this program (user ", own,
+              ") talks only to a belayd of its own user or root's: name another with ", "--socket, or leave it out");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Client>> Client::Connect(base::Transport& transport, const std::string& socket,
                                                 const std::string& program, Duration timeout) {
-  BELAY_ASSIGN(auto connection, transport.Connect(socket, timeout));
-  BELAY_TRY(ShakeHands(*connection, socket, program, timeout));
-  return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(connection), socket));
+  auto connection = transport.Connect(socket, timeout);
+  if (!connection) {
+    if (connection.error().code != Code::kTimeout) return tl::unexpected<Error>(std::move(connection).error());
+    return base::Wrap(std::move(connection).error(), "belayd at ", socket, " may be stopped or hung");
+  }
+  BELAY_TRY(CheckServer(**connection, socket));
+  BELAY_TRY(ShakeHands(**connection, socket, program, timeout));
+  return std::unique_ptr<Client>(std::make_unique<SocketClient>(std::move(*connection), socket));
 }
 
 }  // namespace belay::checkpoint

@@ -2,7 +2,8 @@
 //
 // A Client is one connection. Thread-safe: any thread may call; calls that wait (BeginRun, WaitSnapshot) do not hold up
 // the others. When the connection breaks every pending call fails with kUnavailable and the Client is finished: connect
-// again. A call that is not answered in time (kTimeout) ends the connection too. Protocol, deadlines and what each call means: checkpoint/protocol/PROTOCOL.md.
+// again. A call that is not answered in time (kTimeout) ends the connection too. Protocol, deadlines and what each call
+// means: checkpoint/protocol/PROTOCOL.md.
 #pragma once
 
 #include <cstdint>

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checkpoint/client/client.h"
 #include "runtime/base/clock.h"
@@ -19,6 +20,7 @@
 #include "runtime/base/process_spawner.h"
 #include "runtime/base/result.h"
 #include "runtime/base/transport.h"
+#include "runtime/base/unique_fd.h"
 
 namespace belay::checkpoint {
 
@@ -40,10 +42,16 @@ struct LocateSeams {
 // The machine's own.
 LocateSeams RealSeams();
 
+// The socket that the user named, by flag or BELAY_SOCKET: then no other is tried, and nothing else takes its place. An
+// empty variable names none.
+std::optional<std::string> NamedSocket(const std::optional<std::string>& flag);
 // Absolute, without a trailing slash. kInvalidArgument: an empty name.
 base::Result<std::string> ResolveDataDirectory(const std::optional<std::string>& flag);
-// $XDG_RUNTIME_DIR/belay/<h>.sock, else /tmp/belay-<uid>/<h>.sock, h = 16 hex digits of the data directory's SHA-256.
-// Makes the folder (0700) if missing. kPermissionDenied: the folder belongs to, or can be written by, somebody else.
+// The folder for everything private with a socket in it: $XDG_RUNTIME_DIR/belay, or /tmp/belay-<uid> if that variable
+// names no folder, or one too long for a socket's path. Made (0700) if missing. kPermissionDenied: it is a link, or
+// belongs to, or can be written by, somebody else.
+base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files);
+// <h>.sock in that folder, h = 16 hex digits of the data directory's SHA-256.
 base::Result<std::string> PrivateSocketPath(const std::string& data_dir);
 
 struct Located {
@@ -56,8 +64,21 @@ struct Located {
 
 // Connects to a running one. kUnavailable says which sockets were tried.
 base::Result<Located> ConnectToDaemon(const LocateRequest& request, LocateSeams seams = RealSeams());
-// The same, but starts a private one if none answers (never if a socket was named) and waits until it does. What belayd
-// wrote last to its log is in the error's message if it does not.
+// The same, but starts a private one if none answers (never if a socket was named) and waits until it does. If it ends
+// instead, the error is WhyItEnded.
 base::Result<Located> ConnectOrStartDaemon(const LocateRequest& request, LocateSeams seams = RealSeams());
+
+// A belayd that was just started, in a session of its own: it outlives us and needs nothing of ours.
+struct StartedDaemon {
+  pid_t pid = 0;
+  base::UniqueFd words;  // memory that its stderr goes to: it has no log before it has its data directory
+  std::string log_path;
+  std::uint64_t log_inode = 0, log_bytes = 0;  // the log as it was before
+};
+// Starts the belayd beside this program, or else that of PATH, with these arguments.
+base::Result<StartedDaemon> StartDaemon(std::vector<std::string> arguments, const std::string& data_dir,
+                                        LocateSeams seams = RealSeams());
+// The code that its exit status stands for (kUnavailable if it stands for none), and its last words.
+base::Error WhyItEnded(const StartedDaemon& daemon, const base::ExitEvent& exit, LocateSeams seams = RealSeams());
 
 }  // namespace belay::checkpoint

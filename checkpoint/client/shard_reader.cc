@@ -58,6 +58,12 @@ Status CheckIdentity(const Manifest& manifest, const ManifestFile& file, const S
               ", job ", found.project, "/", found.job, ", step ", found.step, ", generation ", found.generation);
 }
 
+// What a stored file has too much of, nobody asked for: to who reads it that is damage like any other.
+base::Error AsDamage(base::Error error) {
+  if (error.code == Code::kLimitExceeded) error.code = Code::kCorrupt;
+  return error;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ByteSource>> MemorySource(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes) {
@@ -93,7 +99,7 @@ Result<std::unique_ptr<ShardReader>> ShardReader::Open(const Manifest& manifest,
                 ") does not match the manifest");
   }
   auto header = DecodeShardHeader(start);
-  if (!header) return base::Wrap(std::move(header).error(), "cannot read the header of ", file.name);
+  if (!header) return base::Wrap(AsDamage(std::move(header).error()), "cannot read the header of ", file.name);
   header->plan.file_name = file.name;
   BELAY_TRY(CheckIdentity(manifest, file, header->identity));
   if (header->plan.FileBytes() != file.bytes || header->digests.size() != ChunkCount(header->plan.data_bytes) ||
@@ -166,7 +172,7 @@ Result<Records> ReadRecords(const ManifestFile& file, const ByteSource& source) 
                 " bytes do not match the manifest's digest");
   }
   auto records = DecodeRecords(text);
-  if (!records) return base::Wrap(std::move(records).error(), "cannot read ", file.name);
+  if (!records) return base::Wrap(AsDamage(std::move(records).error()), "cannot read ", file.name);
   return records;
 }
 

@@ -4,6 +4,8 @@
 #include <set>
 #include <utility>
 
+#include "checkpoint/format/strict_json.h"
+
 namespace belay::checkpoint {
 namespace {
 
@@ -24,8 +26,8 @@ base::Status CheckWorld(std::int32_t world_size) {
 }  // namespace
 
 void ToWire(const JobKey& key, wire::JobKey* out) {
-  out->set_project(key.project);
-  out->set_job(key.job);
+  out->set_project(ToUtf8(key.project));
+  out->set_job(ToUtf8(key.job));
 }
 
 void ToWire(const CheckpointKey& key, wire::CheckpointKey* out) {
@@ -40,12 +42,12 @@ void ToWire(const AttachRequest& request, wire::Attach* out) {
   out->set_rank(request.rank.value());
   out->set_world_size(request.world_size);
   out->set_staging_bytes(request.staging_bytes);
-  out->set_layout_fingerprint(request.layout_fingerprint);
+  out->set_layout_fingerprint(ToUtf8(request.layout_fingerprint));
   auto* retention = out->mutable_retention();
   retention->set_keep_last(request.retention.keep_last);
   retention->set_keep_every(request.retention.keep_every);
   retention->set_keep_best(request.retention.keep_best);
-  retention->set_metric(request.retention.metric);
+  retention->set_metric(ToUtf8(request.retention.metric));
   retention->set_larger_is_better(request.retention.larger_is_better);
 }
 
@@ -53,12 +55,12 @@ void ToWire(const SealRequest& request, wire::SealSnapshot* out) {
   out->set_step(request.step.value());
   for (const SealedFile& file : request.files) {
     auto* sealed = out->add_files();
-    sealed->set_name(file.name);
+    sealed->set_name(ToUtf8(file.name));
     sealed->set_offset(file.offset);
     sealed->set_bytes(file.bytes);
   }
   out->set_records(request.records);
-  for (const auto& [name, value] : request.metrics) (*out->mutable_metrics())[name] = value;
+  for (const auto& [name, value] : request.metrics) (*out->mutable_metrics())[ToUtf8(name)] = value;
   out->set_parent_step(request.parent_step ? request.parent_step->value() : -1);
 }
 

@@ -1,7 +1,9 @@
 // Between the client's plain types and the protocol's messages. Internal to checkpoint/client: the only header here
 // that knows protobuf, so no header that others include may include it.
 //
-// Everything read from a message is checked as if the daemon were hostile: kProtocol says what is wrong.
+// Everything read from a message is checked as if the daemon were hostile: kProtocol says what is wrong. Texts are sent
+// as UTF-8, with U+FFFD for other bytes: the daemon's protobuf would refuse the whole message, and with it the
+// connection.
 #pragma once
 
 #include <string>

@@ -147,11 +147,12 @@ struct OpenFromDisk {  // the daemon replies with descriptors
 struct RebuildIndex {  // -> ReindexFinished
   RequestRef ref;
 };
+struct Note {};  // nothing but the reason, for the log
 struct Exit {};  // everything is drained: leave with status 0
 
 struct Action {
   std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,
-               DeleteCheckpoint, PersistPin, OpenFromMemory, OpenFromDisk, RebuildIndex, Exit>
+               DeleteCheckpoint, PersistPin, OpenFromMemory, OpenFromDisk, RebuildIndex, Note, Exit>
       what;
   std::string reason;  // one line for the log; empty: not worth one
 };

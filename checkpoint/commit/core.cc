@@ -73,7 +73,9 @@ void Core::Handle(const RequestArrived& event) {
 // A private daemon belongs to a run, and a batch system that ends the run signals both: it stays until they have saved
 // and left. DaemonStop still stops it.
 void Core::Handle(const StopSignal& /*event*/) {
-  if (!config_.is_private || state_.connections.empty()) StopGently();
+  if (!config_.is_private || state_.connections.empty()) return StopGently();
+  Do(Note{}, base::Str("not stopping on the signal: private, and ", state_.connections.size(),
+                       " still connected; leaving after the last of them"));
 }
 void Core::Handle(const Tick& /*event*/) {}  // Step looks at the deadlines after every event
 

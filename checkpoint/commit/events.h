@@ -153,7 +153,7 @@ struct ReindexFinished {
   Catalogue catalogue;
   std::vector<std::string> problems;
 };
-struct StopSignal {};  // SIGTERM: drain and leave
+struct StopSignal {};  // SIGTERM: drain and leave; a private daemon first waits for its clients to go
 struct Tick {};        // time has passed: a deadline may be due
 
 using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,

@@ -145,7 +145,8 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
         const auto signal = signals.Next(std::nullopt);
         if (!signal || !*signal) return;
         base::LogInfo("signal", {{"number", **signal}});
-        service.Stop();
+        // The notices of batch systems, which their runs understand; here they only must not kill.
+        if (**signal != SIGUSR1 && **signal != SIGUSR2) service.Stop();
       }
     });
     service.Run();
@@ -169,7 +170,7 @@ int Main(int argc, char** argv) {
   base::Status result;
   if (!flags) {
     result = tl::unexpected(flags.error());
-  } else if (auto signals = base::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP}); !signals) {
+  } else if (auto signals = base::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}); !signals) {
     result = tl::unexpected(signals.error());
   } else {
     result = Serve(*flags, *signals);

@@ -65,6 +65,7 @@ class Service {
   void Perform(commit::OpenFromMemory& order);
   void Perform(commit::OpenFromDisk& order);
   void Perform(commit::RebuildIndex& order);
+  void Perform(commit::Note& /*order*/) {}  // its reason is in the log by now
   void Perform(commit::Exit& order);
   void AnswerFailure(const commit::RequestRef& ref, const base::Error& error);
   void FillReport(wire::DaemonReport& report);

@@ -15,12 +15,11 @@ using base::Code;
 namespace {
 
 constexpr std::size_t kPieceBytes = 128 * base::kMiB;
-constexpr std::uint64_t kHeaderBytesMax = 256 * base::kMiB;
 
 base::Result<std::vector<std::byte>> CopyHeader(const commit::SealedFile& file, std::span<const std::byte> image) {
   const std::vector<std::byte> start(image.begin(), image.begin() + 8);
   BELAY_ASSIGN(const std::uint64_t bytes, ShardHeaderBytes(start));
-  if (bytes > image.size() || bytes > kHeaderBytesMax) {
+  if (bytes > image.size() || bytes > 8 + kShardHeaderBytesMax) {
     return base::Fail(Code::kCorrupt, file.name, " has a header of ", bytes, " bytes in a file of ", image.size());
   }
   std::vector<std::byte> header(image.begin(), image.begin() + static_cast<std::ptrdiff_t>(bytes));

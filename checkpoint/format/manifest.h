@@ -16,7 +16,7 @@
 
 namespace belay::checkpoint {
 
-inline constexpr std::size_t kManifestBytesMax = std::size_t{256} << 20;
+inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;  // it travels in one frame
 inline constexpr std::size_t kRecordsBytesMax = std::size_t{256} << 20;
 inline constexpr std::size_t kRunNameBytesMax = 100;  // project and job names
 

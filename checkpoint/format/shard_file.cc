@@ -23,16 +23,6 @@ constexpr std::uint64_t kHeaderAlignment = 4096;
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::string_view kVersion = "1";
 
-// What the reference implementation has no name for is stored as something it can read, and named in "belay.dtypes".
-struct Stored {
-  std::string_view dtype;
-  std::int64_t more = 0;  // an extra last dimension of this length; 0 for none
-};
-Stored StoredAs(DType dtype) {
-  if (dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2) return {DTypeName(DType::kU8), 0};
-  if (dtype == DType::kC128) return {DTypeName(DType::kF64), 2};  // real and imaginary part
-  return {DTypeName(dtype), 0};
-}
 bool IsDisguised(DType dtype) { return StoredAs(dtype).dtype != DTypeName(dtype); }
 
 bool EntryLess(const ShardEntry& a, const ShardEntry& b) {
@@ -261,6 +251,12 @@ base::Status DecodeOurs(ShardHeader& header, const json& metadata) {
 }
 
 }  // namespace
+
+Stored StoredAs(DType dtype) {
+  if (dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2) return {DTypeName(DType::kU8), 0};
+  if (dtype == DType::kC128) return {DTypeName(DType::kF64), 2};  // real and imaginary part
+  return {DTypeName(dtype), 0};
+}
 
 base::Result<std::vector<ShardPlan>> PlanShards(const RankLayout& layout, const std::vector<Piece>& pieces) {
   std::vector<ShardPlan> by_part(layout.parts.size());

@@ -20,6 +20,13 @@ namespace belay::checkpoint {
 
 inline constexpr std::uint64_t kShardHeaderBytesMax = 100'000'000;  // the safetensors limit on the JSON
 
+// What the reference implementation has no name for is stored as something it can read, and named in "belay.dtypes".
+struct Stored {
+  std::string_view dtype;
+  std::int64_t more = 0;  // an extra last dimension of this length; 0 for none
+};
+Stored StoredAs(DType dtype);
+
 struct ShardEntry {
   std::string name;  // "<part>.<tensor>"
   DType dtype = DType::kF32;

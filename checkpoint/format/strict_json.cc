@@ -61,6 +61,35 @@ class Checker : public nlohmann::json_sax<json> {
   std::string complaint_;
 };
 
+// Bytes of the character that a text which is not empty begins with; 0 if it begins with none. Follows RFC 3629: no
+// overlong forms, no surrogates. Bjoern Hoehrmann's table would be faster; names are short.
+std::size_t CharacterBytes(std::string_view text) {
+  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
+  const unsigned char first = byte(0);
+  std::size_t more = 0;
+  unsigned char low = 0x80, high = 0xBF;  // what the second byte may be
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first <= 0xDF) {
+    more = 1;
+  } else if (first >= 0xE0 && first <= 0xEF) {
+    more = 2;
+    if (first == 0xE0) low = 0xA0;
+    if (first == 0xED) high = 0x9F;
+  } else if (first >= 0xF0 && first <= 0xF4) {
+    more = 3;
+    if (first == 0xF0) low = 0x90;
+    if (first == 0xF4) high = 0x8F;
+  } else {
+    return 0;
+  }
+  if (more >= text.size()) return 0;
+  if (byte(1) < low || byte(1) > high) return 0;
+  for (std::size_t k = 2; k <= more; ++k) {
+    if (byte(k) < 0x80 || byte(k) > 0xBF) return 0;
+  }
+  return more + 1;
+}
+
 }  // namespace
 
 base::Status CheckJson(std::string_view text, std::size_t depth_max) {
@@ -78,37 +107,23 @@ std::string JsonString(std::string_view text) {
 }
 
 bool IsUtf8(std::string_view text) {
-  // Bjoern Hoehrmann's table would be faster; names are short. Follows RFC 3629: no overlong forms, no surrogates.
   for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
-    const unsigned char first = byte(i);
-    std::size_t more = 0;
-    unsigned char low = 0x80, high = 0xBF;  // what the second byte may be
-    if (first < 0x80) {
-      ++i;
-      continue;
-    }
-    if (first >= 0xC2 && first <= 0xDF) {
-      more = 1;
-    } else if (first >= 0xE0 && first <= 0xEF) {
-      more = 2;
-      if (first == 0xE0) low = 0xA0;
-      if (first == 0xED) high = 0x9F;
-    } else if (first >= 0xF0 && first <= 0xF4) {
-      more = 3;
-      if (first == 0xF0) low = 0x90;
-      if (first == 0xF4) high = 0x8F;
-    } else {
-      return false;
-    }
-    if (i + more >= text.size()) return false;
-    if (byte(i + 1) < low || byte(i + 1) > high) return false;
-    for (std::size_t k = 2; k <= more; ++k) {
-      if (byte(i + k) < 0x80 || byte(i + k) > 0xBF) return false;
-    }
-    i += more + 1;
+    const std::size_t bytes = CharacterBytes(text.substr(i));
+    if (bytes == 0) return false;
+    i += bytes;
   }
   return true;
+}
+
+std::string ToUtf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t bytes = CharacterBytes(text);
+    out += bytes == 0 ? std::string_view("\xEF\xBF\xBD") : text.substr(0, bytes);
+    text.remove_prefix(bytes == 0 ? 1 : bytes);
+  }
+  return out;
 }
 
 }  // namespace belay::checkpoint

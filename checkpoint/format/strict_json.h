@@ -18,5 +18,7 @@ base::Status CheckJson(std::string_view text, std::size_t depth_max);
 std::string JsonString(std::string_view text);
 
 bool IsUtf8(std::string_view text);
+// `text` with U+FFFD in place of every byte that is not UTF-8.
+std::string ToUtf8(std::string_view text);
 
 }  // namespace belay::checkpoint

@@ -60,6 +60,7 @@ struct FileInfo {
   std::uint32_t owner_uid = 0;
   std::uint32_t permissions = 0;
   bool is_directory = false;
+  bool is_link = false;  // a symbolic one; everything else here is told of what it leads to
   std::int64_t modified_unix_ns = 0;
 };
 

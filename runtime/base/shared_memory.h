@@ -22,9 +22,11 @@ enum class MapAccess : std::uint8_t { kRead, kReadWrite };
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(Mapping&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  Mapping(Mapping&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})), mapped_bytes_(std::exchange(other.mapped_bytes_, 0)) {}
   Mapping& operator=(Mapping&& other) noexcept {
     std::swap(bytes_, other.bytes_);
+    std::swap(mapped_bytes_, other.mapped_bytes_);
     return *this;
   }
   Mapping(const Mapping&) = delete;
@@ -37,8 +39,9 @@ class Mapping {
 
  private:
   friend Result<Mapping> MapSharedMemory(int fd, std::uint64_t size_bytes, MapAccess access);
-  explicit Mapping(std::span<std::byte> bytes) : bytes_(bytes) {}
+  Mapping(std::span<std::byte> bytes, std::size_t mapped_bytes) : bytes_(bytes), mapped_bytes_(mapped_bytes) {}
   std::span<std::byte> bytes_;
+  std::size_t mapped_bytes_ = 0;  // whole pages, where pages may be huge ones
 };
 
 struct SharedMemoryRequest {

@@ -1,6 +1,7 @@
 """What cannot work is refused with a clear message and its own exit status; training goes on when only a save failed."""
 
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -48,7 +49,7 @@ def fill(folder):
 
 
 def test_a_disk_that_is_full_to_the_last_byte_can_still_be_cleared(box):
-    mount_tmpfs(box, box.data, "24m")
+    mount_tmpfs(box, box.data, "128m")  # saves leave 64 MiB free
     training = Training(box, "gpt", 1, steps=60)
     training.run().expect(0)
     box.assert_nothing_left()
@@ -58,6 +59,25 @@ def test_a_disk_that_is_full_to_the_last_byte_can_still_be_cleared(box):
     box.run("ckpt", "remove", "j", "20").expect(0)
     assert not oldest.exists()
     box.run("ckpt", "verify", "j").expect(0)
+
+
+@pytest.mark.parametrize("words", [["ckpt", "reindex"], ["daemon", "start"]], ids=" ".join)
+def test_a_daemon_cannot_start_on_a_read_only_disk(box, words):
+    mount_tmpfs(box, box.data, "4m")
+    subprocess.run(["mount", "-o", "remount,ro", str(box.data)], check=True)
+    run = box.run(*words, seconds=30).expect(73)
+    assert str(box.data) in run.err and "read-only" in run.err.lower(), run.text()
+    box.assert_nothing_left()
+
+
+def test_a_stopped_daemon_is_named_with_its_pid(box, daemon):
+    started, path = daemon
+    started.signal(signal.SIGSTOP)
+    try:
+        run = box.run("ckpt", "list", "--socket", path, seconds=30).expect(75)
+    finally:
+        started.signal(signal.SIGCONT)
+    assert f"kill -CONT {started.pid}" in run.err and str(path) in run.err, run.text()
 
 
 def test_a_new_data_folder_on_a_full_disk(box):
@@ -173,8 +193,9 @@ def test_nobody_behind_the_named_socket(box):
     assert str(box.root / "none") in started.err + started.out, started.text()
 
 
-def test_another_user_is_refused(box):
-    """A daemon of user 65534; user 65533 may connect, and is told why that does not help."""
+@pytest.mark.parametrize("server", [65534, 0])
+def test_another_user_is_refused(box, server):
+    """User 65533 could connect, but believes only a daemon of its own or root's; and root's private one serves root only."""
     if os.geteuid() != 0:
         pytest.skip("becoming two other users needs root")
     for folder in (box.root, box.data, box.temporary):
@@ -183,13 +204,14 @@ def test_another_user_is_refused(box):
     readable = subprocess.run(["setpriv", "--reuid=65533", "--clear-groups", "test", "-x", str(BIN / "belay")], check=False)
     if readable.returncode != 0:
         pytest.skip(f"another user cannot run {BIN / 'belay'}")
-    started = box.start("setpriv", "--reuid=65534", "--clear-groups", BIN / "belayd", "--data-dir", box.data, "--socket",
-                        path)
+    private = ("--private", "--linger", 60) if server == 0 else ()
+    started = box.start("setpriv", f"--reuid={server}", "--clear-groups", BIN / "belayd", "--data-dir", box.data, "--socket",
+                        path, *private)
     eventually(path.exists, 10, lambda: "belayd's socket\n" + started.text())
-    path.chmod(0o777)  # so that the check is belayd's and not the file system's
+    path.chmod(0o777)  # so that the check is ours and not the file system's
     stranger = box.start("setpriv", "--reuid=65533", "--clear-groups", BIN / "belay", "ckpt", "list", "--socket", path)
     stranger.wait(20).expect(77)
-    assert "65533" in stranger.err or "user" in stranger.err, stranger.text()
+    assert f"user {server}" in stranger.err and "user 65533" in stranger.err, stranger.text()
 
 
 BAD_COMMANDS = [

@@ -104,12 +104,15 @@ class RealFileSystem final : public FileSystem {
 
   Result<FileInfo> Stat(const std::string& path) override {
     struct stat info {};
-    if (::stat(path.c_str(), &info) != 0) return FailErrno(errno, "cannot stat " + path);
+    if (::lstat(path.c_str(), &info) != 0) return FailErrno(errno, "cannot stat " + path);
+    const bool is_link = S_ISLNK(info.st_mode);
+    if (is_link && ::stat(path.c_str(), &info) != 0) return FailErrno(errno, "cannot stat " + path);
     return FileInfo{.size_bytes = static_cast<std::uint64_t>(info.st_size),
                     .inode = info.st_ino,
                     .owner_uid = info.st_uid,
                     .permissions = info.st_mode & 07777U,
                     .is_directory = S_ISDIR(info.st_mode),
+                    .is_link = is_link,
                     .modified_unix_ns = info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec};
   }
 

@@ -3,13 +3,16 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "checkpoint/cli/arguments.h"
 #include "checkpoint/cli/commands.h"
 #include "checkpoint/cli/output.h"
 #include "tests/checkpoint/client/belayd_process.h"
+#include "tests/checkpoint/format/sample_checkpoint.h"
 
 namespace belay::checkpoint {
 namespace {
@@ -191,6 +194,37 @@ TEST_F(OfflineTest, ExportsPlainSafetensors) {
   EXPECT_THAT(again.err, HasSubstr("exists"));
 }
 
+TEST_F(OfflineTest, ExportsEveryDtypeAsStockReadersKnowIt) {
+  const auto files = test::SampleCheckpoint();
+  const auto manifest = DecodeManifest(files.at("manifest.json"));
+  ASSERT_TRUE(manifest) << manifest.error().Text();
+  const std::string folder = scratch_.path() + "/" + manifest->project + "/" + manifest->job + "/" +
+                             CheckpointDirectoryName(manifest->step, manifest->generation);
+  std::filesystem::create_directories(folder);
+  for (const auto& [name, bytes] : files) std::ofstream(folder + "/" + name, std::ios::binary) << bytes;
+  const std::string to = scratch_.path() + "/dtypes";
+  const Ran ran = Ckpt({"export", manifest->job, "--project", manifest->project, "--to", to, "--json"});
+  ASSERT_EQ(ran.status, 0) << ran.err << ran.out;
+  EXPECT_EQ(ran.document()["stored_as_u8"], json({"model.f8_e4m3", "model.f8_e5m2"}));
+
+  const std::string file = ReadAll(to + "/model.safetensors");
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), 8);
+  const json header = json::parse(file.substr(8, length));
+  const std::set<std::string> known = {"F64", "F32", "F16", "BF16", "I64", "I32",  "I16",
+                                       "I8",  "U64", "U32", "U16",  "U8",  "BOOL", "C64"};
+  for (const auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    EXPECT_TRUE(known.contains(entry["dtype"])) << name << " " << entry;
+  }
+  EXPECT_EQ(header["model.c128"]["dtype"], "F64");
+  EXPECT_EQ(header["model.c128"]["shape"], json({3, 2}));  // real and imaginary part
+  EXPECT_EQ(header["model.c64"]["shape"], json({3}));
+  const json true_dtypes = json::parse(header["__metadata__"]["belay.dtypes"].get<std::string>());
+  EXPECT_EQ(true_dtypes, json({{"model.c128", "C128"}, {"model.f8_e4m3", "F8_E4M3"}, {"model.f8_e5m2", "F8_E5M2"}}));
+  EXPECT_TRUE(ReadPlain(to + "/model.safetensors").at("model.c128") == test::SampleContent(DType::kC128, {3}));
+}
+
 TEST_F(OfflineTest, ExportsLargeModelsAsSeveralFilesWithAnIndex) {
   const std::string to = scratch_.path() + "/several";
   ASSERT_EQ(Ckpt({"export", "gpt", "--to", to, "--part", "optimizer", "--file-bytes-max", "1000"}).status, 0);
@@ -222,11 +256,11 @@ TEST_F(OfflineTest, ChangesGoThroughAPrivateDaemon) {
   ASSERT_EQ(pinned.status, 0) << pinned.err;
   EXPECT_TRUE(std::filesystem::exists(Folder(10) + "/.pinned"));
   const Ran refused = Ckpt({"remove", "gpt", "10"});
-  EXPECT_EQ(refused.status, 77);
+  EXPECT_EQ(refused.status, 64);
   EXPECT_THAT(refused.err, AllOf(HasSubstr("pinned"), HasSubstr("--force")));
   ASSERT_EQ(Ckpt({"unpin", "gpt", "10"}).status, 0);
   const Ran newest = Ckpt({"remove", "gpt", "latest"});
-  EXPECT_EQ(newest.status, 77);
+  EXPECT_EQ(newest.status, 64);
   EXPECT_THAT(newest.err, AllOf(HasSubstr("newest"), HasSubstr("--force")));
   const Ran removed = Ckpt({"remove", "gpt", "10", "--json"});
   ASSERT_EQ(removed.status, 0) << removed.err;
@@ -270,6 +304,55 @@ TEST_F(OfflineTest, StartsShowsAndStopsAPersistentDaemon) {
   EXPECT_EQ(stopped.document()["stopped"], true);
   EXPECT_EQ(daemon({"stop"}).status, 0);  // what was wanted is so
   EXPECT_EQ(daemon({"status"}).status, 69);
+}
+
+TEST_F(OfflineTest, VerifyAllFindsWhatTheDaemonDoesNotList) {
+  const std::string socket = scratch_.path() + "/s";
+  std::filesystem::resize_file(Folder(10) + "/manifest.json", 100);
+  ASSERT_EQ(Belay("daemon", {"start", "--data-dir", scratch_.path(), "--socket", socket}).status, 0);
+  EXPECT_EQ(Belay("ckpt", {"list", "gpt", "--socket", socket, "--json"}).document()["checkpoints"].size(), 1U);
+  const Ran all = Belay("ckpt", {"verify", "--all", "--socket", socket, "--json"});
+  EXPECT_EQ(all.status, 65) << all.err;
+  const json document = all.document();
+  ASSERT_EQ(document["checked"].size(), 3U);
+  EXPECT_EQ(document["checked"][2]["directory"], Folder(10));
+  EXPECT_EQ(document["checked"][2]["ok"], false);
+  EXPECT_EQ(Belay("ckpt", {"verify", "--all", "vision", "--project", "other", "--socket", socket}).status, 0);
+
+  // Damaged while belayd knows it: named once.
+  std::filesystem::resize_file(Folder(20) + "/manifest.json", 100);
+  const json later = Belay("ckpt", {"verify", "--all", "--socket", socket, "--json"}).document();
+  EXPECT_EQ(later["exit_status"], 65);
+  EXPECT_EQ(later["checked"].size(), 3U);
+  const Ran stopped = Belay("daemon", {"stop", "--socket", socket, "--json"});
+  ASSERT_EQ(stopped.status, 0) << stopped.err;
+  // It removes its socket after it has answered: the folder can go once it has ended.
+  EXPECT_TRUE(base::PosixProcessSpawner().Wait(stopped.document()["pid"], std::nullopt));
+}
+
+TEST_F(OfflineTest, ASocketOfTheEnvironmentMustAnswerLikeOneOfTheCommandLine) {
+  const std::string socket = scratch_.path() + "/none";
+  const auto list = [&] { return Ckpt({"list", "--json"}); };
+  ::setenv("BELAY_SOCKET", "", 1);
+  EXPECT_EQ(list().status, 0);  // names none
+  ::setenv("BELAY_SOCKET", socket.c_str(), 1);
+  const Ran named = list();
+  ::unsetenv("BELAY_SOCKET");
+  EXPECT_EQ(named.status, 69);
+  EXPECT_THAT(named.out, HasSubstr(socket));
+}
+
+TEST_F(OfflineTest, ADaemonThatCannotStartIsQuotedWithItsOwnStatus) {
+  const std::string file = scratch_.path() + "/a-file";
+  std::ofstream(file) << "not a folder";
+  for (const auto& [group, words] : std::map<std::string, std::vector<std::string>>{
+           {"daemon", {"start", "--socket", scratch_.path() + "/s"}}, {"ckpt", {"reindex"}}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"--data-dir", file + "/data"});
+    const Ran ran = Belay(group, all);
+    EXPECT_EQ(ran.status, 74) << ran.err;  // ENOTDIR
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("exit status 74"), HasSubstr("cannot use the data directory " + file)));
+  }
 }
 
 TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {

@@ -9,7 +9,9 @@
 #include <thread>
 
 #include "checkpoint/client/wire.h"
+#include "runtime/base/environment.h"
 #include "runtime/base/shared_memory.h"
+#include "runtime/base/sim/sim_transport.h"
 #include "tests/checkpoint/client/sample_state.h"
 
 namespace belay::checkpoint {
@@ -249,6 +251,50 @@ TEST(ClientTest, OpensMoreFilesThanAMessageCarries) {
   EXPECT_EQ(opened->files[149].name, "file-149");
   EXPECT_TRUE(opened->files[149].descriptor.valid());
   EXPECT_EQ(generations, (std::vector<std::uint64_t>{0, 2, 2}));  // all from one checkpoint
+}
+
+TEST(ClientTest, TextsThatAreNotUtf8AreMendedBeforeTheyAreSent) {
+  ScriptedDaemon daemon([&](const wire::Request& request, base::Connection& connection) {
+    EXPECT_EQ(request.begin_snapshot().reason(), request.has_begin_snapshot() ? "\xEF\xBF\xBD" : "");
+    EXPECT_EQ(request.abandon_snapshot().why(), request.has_abandon_snapshot() ? "it said \xEF\xBF\xBD" : "");
+    EXPECT_EQ(request.seal_snapshot().metrics().contains("loss\xEF\xBF\xBD"), request.has_seal_snapshot());
+    ScriptedDaemon::Send(connection, ScriptedDaemon::DoneFor(request));
+  });
+  const auto client = daemon.Connect();
+  EXPECT_TRUE(client->BeginSnapshot(base::Step(1), "\xFF"));
+  EXPECT_TRUE(client->AbandonSnapshot(base::Step(1), "it said \xC3"));
+  SealRequest seal;
+  seal.metrics["loss\xFE"] = 1;
+  seal.records = "\xFF stays what it is";
+  EXPECT_TRUE(client->SealSnapshot(seal));
+  EXPECT_FALSE(client->Broken());
+}
+
+TEST(ClientTest, SaysHowToWakeADaemonThatDoesNotGreet) {
+  const ScratchFolder scratch;
+  const auto listener = base::UnixTransport().Listen(scratch.path() + "/s");
+  ASSERT_TRUE(listener) << listener.error().Text();
+  const auto hung = Client::Connect(base::UnixTransport(), scratch.path() + "/s", "test", milliseconds(10));
+  ASSERT_FALSE(hung);
+  EXPECT_EQ(hung.error().code, Code::kTimeout);
+  EXPECT_THAT(hung.error().Text(), HasSubstr(scratch.path() + "/s"));
+  EXPECT_THAT(hung.error().Text(), HasSubstr("kill -CONT " + std::to_string(base::ProcessId())));
+}
+
+TEST(ClientTest, BelievesOnlyADaemonOfItsOwnUserOrRoots) {
+  base::SimTransport transport(base::SystemClock(), base::SimWaiting::kThreads);
+  const auto listener = transport.Listen("/s");
+  ASSERT_TRUE(listener);
+  const std::uint32_t other = base::UserId() + 4321;
+  transport.SetPeer({other, other, 77});
+  const auto refused = Client::Connect(transport, "/s", "test", milliseconds(10));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kPermissionDenied);
+  EXPECT_THAT(refused.error().Text(), HasSubstr("user " + std::to_string(other)));
+  for (const std::uint32_t trusted : {base::UserId(), std::uint32_t{0}}) {
+    transport.SetPeer({trusted, trusted, 77});
+    EXPECT_EQ(Client::Connect(transport, "/s", "test", milliseconds(10)).error().code, Code::kTimeout);
+  }
 }
 
 TEST(ClientTest, SaysWhyItCannotConnect) {

@@ -115,6 +115,28 @@ TEST_F(RestorerTest, AFlippedByteInTheLengthOfAHeaderIsDamageToo) {
   }
 }
 
+TEST_F(RestorerTest, AManifestThatPromisesTooMuchIsRefusedBeforeAnyMemoryIsTaken) {
+  const auto text = base::ReadWholeFile(base::PosixFileSystem(), folder_ + "/manifest.json", kManifestBytesMax);
+  ASSERT_TRUE(text);
+  auto manifest = DecodeManifest(*text);
+  ASSERT_TRUE(manifest);
+  const std::uint64_t huge = std::uint64_t{1} << 50;
+  for (ManifestFile& file : manifest->files) {
+    if (file.rank != base::Rank(0)) continue;
+    std::filesystem::resize_file(Shard(file.name), std::uint64_t{1} << 40);  // holes: the size alone is no sign
+    file.bytes = file.kind == "records" ? std::uint64_t{1} << 40 : huge;
+    if (file.kind == "shard") file.header_bytes = huge / 2;
+  }
+  std::ofstream(folder_ + "/manifest.json") << EncodeManifest(*manifest);
+  const auto errors = Open()->Verify(2);
+  ASSERT_EQ(errors.size(), 3U);  // of rank 0: two shards and the records
+  for (const base::Error& error : errors) {
+    EXPECT_EQ(error.code, Code::kCorrupt);
+    EXPECT_THAT(error.Text(), AllOf(HasSubstr("rank-00000."), HasSubstr("limit")));
+  }
+  EXPECT_EQ(Open()->LoadRecords(base::Rank(0)).error().code, Code::kCorrupt);
+}
+
 TEST_F(RestorerTest, NamesATruncatedFileAndWhatIsMissing) {
   const std::string name = "rank-00000.optimizer.safetensors";
   const auto size = std::filesystem::file_size(Shard(name));

@@ -338,6 +338,7 @@ TEST(RunsTest, APrivateDaemonOutlivesASignalThatItsRunGetsToo) {
   const auto launcher = core.Connect();
   const auto rank = core.AttachRank(0, 1, core.BeginRunOf(launcher, 1));
   core.Send(StopSignal{});
+  EXPECT_EQ(core.Count<Note>(), 1U) << "the log says why it stays";
   core.Save({rank}, 10);
   core.Disconnect(rank);
   core.Disconnect(launcher);

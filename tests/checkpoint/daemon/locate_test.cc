@@ -1,19 +1,25 @@
 #include "checkpoint/client/locate.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "runtime/base/environment.h"
+#include "runtime/base/shared_memory.h"
 #include "tests/checkpoint/daemon/daemon_harness.h"
 
 namespace belay::checkpoint {
 namespace {
 
 using base::Code;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
 
 // The environment that the rules read, put back afterwards.
 class LocateTest : public testing::Test {
@@ -56,8 +62,41 @@ TEST_F(LocateTest, EachDataDirectoryHasItsOwnPrivateSocketInAGuardedFolder) {
   struct stat info {};
   ASSERT_EQ(::stat((folder + "/belay").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0700U);
-  ::chmod((folder + "/belay").c_str(), 0777);
+}
+
+TEST_F(LocateTest, TheFolderForSocketsIsRefusedIfOthersCouldPutTheirsThere) {
+  base::FileSystem& files = base::PosixFileSystem();
+  const std::string ours = folder + "/belay";
+  ASSERT_TRUE(PrivateRuntimeFolder(files));
+  ::chmod(ours.c_str(), 0755);
+  EXPECT_EQ(PrivateRuntimeFolder(files).value_or(""), ours) << "looking is no harm";
+  for (const mode_t mode : {0777, 0775, 0722}) {
+    ::chmod(ours.c_str(), mode);
+    const auto refused = PrivateRuntimeFolder(files);
+    ASSERT_FALSE(refused) << mode;
+    EXPECT_EQ(refused.error().code, Code::kPermissionDenied);
+    EXPECT_NE(refused.error().Text().find(ours), std::string::npos);
+  }
   EXPECT_EQ(PrivateSocketPath("/data/one").error().code, Code::kPermissionDenied);
+  std::filesystem::remove(ours);
+  std::filesystem::create_directory(folder + "/elsewhere");  // ours, but whoever made the link can turn it
+  ::chmod((folder + "/elsewhere").c_str(), 0700);
+  std::filesystem::create_directory_symlink(folder + "/elsewhere", ours);
+  EXPECT_EQ(PrivateRuntimeFolder(files).error().code, Code::kPermissionDenied);
+  std::filesystem::remove(ours);
+  std::filesystem::create_symlink(folder + "/nowhere", ours);
+  EXPECT_EQ(PrivateRuntimeFolder(files).error().code, Code::kPermissionDenied);
+}
+
+TEST_F(LocateTest, ARuntimeFolderThatCannotHoldASocketIsAsGoodAsNone) {
+  base::FileSystem& files = base::PosixFileSystem();
+  const std::string otherwise = base::Str("/tmp/belay-", base::UserId());
+  const std::string deep = folder + "/" + std::string(70, 'x');
+  std::filesystem::create_directory(deep);
+  for (const std::string& runtime : {deep, folder + "/missing", std::string("relative"), std::string()}) {
+    ::setenv("XDG_RUNTIME_DIR", runtime.c_str(), 1);
+    EXPECT_EQ(PrivateRuntimeFolder(files).value_or("refused"), otherwise) << runtime;
+  }
 }
 
 TEST_F(LocateTest, NobodyThereIsUnavailableWithThePathsTried) {
@@ -100,8 +139,47 @@ TEST_F(LocateTest, ADaemonThatCannotStartIsQuoted) {
   std::filesystem::create_directory(folder + "/data/.belayd/lock");  // not a file: nobody can lock it
   const auto located = ConnectOrStartDaemon({.data_dir = folder + "/data"});
   ASSERT_FALSE(located);
-  EXPECT_EQ(located.error().code, Code::kUnavailable);
-  EXPECT_NE(located.error().Text().find("exit status"), std::string::npos) << located.error().Text();
+  EXPECT_EQ(located.error().code, Code::kIo);
+  EXPECT_THAT(located.error().Text(), AllOf(HasSubstr("exit status 74"), HasSubstr(folder + "/data/.belayd/lock")));
+}
+
+TEST_F(LocateTest, AnEarlierDaemonsLogIsNotGivenAsTheReason) {
+  std::filesystem::create_directories(folder + "/data/.belayd/lock");
+  std::ofstream(folder + "/data/.belayd/belayd.log") << "the disk of yesterday was full\n";
+  const auto located = ConnectOrStartDaemon({.data_dir = folder + "/data"});
+  ASSERT_FALSE(located);
+  EXPECT_THAT(located.error().Text(), AllOf(HasSubstr("/lock"), Not(HasSubstr("yesterday"))));
+}
+
+TEST_F(LocateTest, TheDaemonsExitStatusBecomesTheCode) {
+  const auto code_of = [&](int status, const std::string& words, int signal = 0) {
+    StartedDaemon daemon;
+    daemon.log_path = folder + "/none.log";
+    auto memory = base::CreateSharedMemory({.name = "words", .size_bytes = 16384});
+    EXPECT_TRUE(memory);
+    daemon.words = std::move(*memory);
+    EXPECT_EQ(::write(daemon.words.get(), words.data(), words.size()), static_cast<ssize_t>(words.size()));
+    const base::Error why = WhyItEnded(daemon, {.pid = 1, .status = status, .signal = signal});
+    EXPECT_THAT(why.Text(), HasSubstr(words));
+    return why.code;
+  };
+  EXPECT_EQ(code_of(73, "cannot make folder /d: Read-only file system"), Code::kReadOnly);
+  EXPECT_EQ(code_of(73, "cannot write /d/a: No space left on device"), Code::kNoSpace);
+  EXPECT_EQ(code_of(73, "another belayd serves this data directory"), Code::kAlreadyExists);
+  EXPECT_EQ(code_of(77, "cannot make folder /d: Permission denied"), Code::kPermissionDenied);
+  EXPECT_EQ(code_of(64, "what is --nonsense?"), Code::kInvalidArgument);
+  EXPECT_EQ(code_of(1, "what nobody foresaw"), Code::kUnavailable);
+  EXPECT_EQ(code_of(137, "words before the end", 9), Code::kUnavailable);
+}
+
+TEST_F(LocateTest, AnEmptySocketVariableNamesNone) {
+  EXPECT_EQ(NamedSocket(std::nullopt), std::nullopt);
+  ::setenv("BELAY_SOCKET", "", 1);
+  EXPECT_EQ(NamedSocket(std::nullopt), std::nullopt);
+  ::setenv("BELAY_SOCKET", "/from/env", 1);
+  EXPECT_EQ(NamedSocket(std::nullopt), "/from/env");
+  EXPECT_EQ(NamedSocket("/flag"), "/flag");
+  ::unsetenv("BELAY_SOCKET");
 }
 
 }  // namespace

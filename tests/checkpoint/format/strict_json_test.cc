@@ -38,7 +38,15 @@ TEST(StrictJsonTest, KnowsUtf8) {
   for (const char* bad : {"\x80", "\xC3", "\xC0\x80", "\xC3(", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
                           "\xF5\x80\x80\x80", "\xE2\x82", "a\xFF"}) {
     EXPECT_FALSE(IsUtf8(bad));
+    EXPECT_TRUE(IsUtf8(ToUtf8(bad)));
   }
+}
+
+TEST(StrictJsonTest, ReplacesWhatIsNotUtf8AndNothingElse) {
+  EXPECT_EQ(ToUtf8(""), "");
+  EXPECT_EQ(ToUtf8("a\xC3\xA4\xF0\x9F\x98\x80z"), "a\xC3\xA4\xF0\x9F\x98\x80z");
+  EXPECT_EQ(ToUtf8("\xFF"), "\xEF\xBF\xBD");
+  EXPECT_EQ(ToUtf8("a\xC3(b\xE2\x82"), "a\xEF\xBF\xBD(b\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 }  // namespace
