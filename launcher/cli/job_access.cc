@@ -1,6 +1,7 @@
 #include "launcher/cli/job_access.h"
 
 #include "checkpoint/client/locate.h"
+#include "launcher/run/last_run.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/str.h"
 
@@ -21,12 +22,16 @@ base::Result<JobAccess> OpenJobs(const ParsedOptions& parsed) {
   return access;
 }
 
+JobFolder FolderOf(const JobAccess& access, const std::string& job) {
+  const std::string log_dir = access.log_dir.empty() ? "" : Str(access.log_dir, "/", access.project, "/", job);
+  JobFolder folder = MakeJobFolder(access.data_dir, access.project, job, log_dir);
+  return log_dir.empty() ? FollowLastRun(base::PosixFileSystem(), std::move(folder)) : folder;
+}
+
 base::Result<JobFolder> FindJob(const JobAccess& access, const std::string& job) {
   BELAY_TRY(CheckName("job", job));
   base::FileSystem& files = base::PosixFileSystem();
-  const JobFolder folder =
-      MakeJobFolder(access.data_dir, access.project, job,
-                    access.log_dir.empty() ? "" : Str(access.log_dir, "/", access.project, "/", job));
+  const JobFolder folder = FolderOf(access, job);
   if (base::Exists(files, folder.path)) return folder;
   std::string known;
   int count = 0;

@@ -16,7 +16,9 @@ struct JobAccess {
 };
 base::Result<JobAccess> OpenJobs(const ParsedOptions& parsed);
 
-// The job's folder; kNotFound lists the jobs there are.
+// The job's folder, there or not. Without --log-dir its attempts are looked for where the newest one is.
+JobFolder FolderOf(const JobAccess& access, const std::string& job);
+// The same; kNotFound lists the jobs there are.
 base::Result<JobFolder> FindJob(const JobAccess& access, const std::string& job);
 
 // One question to the job's launcher. kNotFound if none runs; a launcher.json without a launcher counts as none, and

@@ -158,26 +158,40 @@ base::Status RunLogs(const ParsedOptions& parsed, bool as_json) {
     for (RankLogFile& log : logs) Print(log, filter.Keep(log.cutter.Finish()), as_json);
     return {};
   }
-  bool alive = true;
-  while (alive) {
-    // One more look after the launcher has gone, for what it wrote last.
-    wire::ToLauncher question;
-    question.mutable_ask_status();
-    bool stale = false;
-    const auto status = AskLauncher(folder, question, &stale);
-    alive = status.has_value();
-    if (alive && !parsed.Has("generation") && status->job_status().generation() > generation.value()) {
-      generation = base::Generation(status->job_status().generation());
-      logs.clear();
-    }
+  const auto print_new = [&] {
     refresh();
     for (RankLogFile& log : logs) {
       for (std::string bytes = ReadMore(files, log); !bytes.empty(); bytes = ReadMore(files, log)) {
         Print(log, filter.Keep(log.cutter.Feed(bytes)), as_json);
       }
     }
+  };
+  const auto print_rest = [&] {
+    print_new();
+    for (RankLogFile& log : logs) Print(log, filter.Keep(log.cutter.Finish()), as_json);
+  };
+  // Restarts of the run that have begun since: also those that are over already.
+  const auto print_newer_attempts = [&] {
+    if (parsed.Has("generation")) return;
+    for (const base::Generation newer : ListAttempts(files, folder)) {
+      if (newer <= generation) continue;
+      print_rest();
+      generation = newer;
+      logs.clear();
+      print_new();
+    }
+  };
+  bool alive = true;
+  while (alive) {
+    wire::ToLauncher question;
+    question.mutable_ask_status();
+    bool stale = false;
+    alive = AskLauncher(folder, question, &stale).has_value();
+    print_new();
+    print_newer_attempts();
     if (alive) base::SystemClock().SleepFor(std::chrono::milliseconds(300));
   }
+  print_rest();
   return {};
 }
 

@@ -1,8 +1,7 @@
 // The command line parser of every belay command: a table of options in, values or a clear complaint out. Pure.
 //
 // Understands --name value, --name=value, -n value, -n4 and, because mpirun's users write them, long names behind one
-// dash
-// (-np 4, -mca K V). An option that is not repeatable is refused the second time. An option's environment variable
+// dash (-np 4, -mca K V). An option that is not repeatable is refused the second time. An option's environment variable
 // gives its value when the command line does not.
 #pragma once
 

@@ -7,6 +7,8 @@
 #include <sstream>
 
 #include "checkpoint/client/locate.h"
+#include "launcher/cli/environment_table.h"
+#include "launcher/rank/rank_environment.h"
 #include "launcher/run/run_directory.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/file_system.h"
@@ -47,13 +49,13 @@ constexpr OptionSpec kSpecs[] = {
     {"dry-run", "", "", "show what would be done and launch nothing, as belay explain does", "", false},
 };
 
-// What the ranks are told apart by, and what clean-up finds them by (rank_environment.h, job_environment.cc).
+// What the ranks are told apart by, and what clean-up finds them by: -x must not change it.
 bool IsBelaysOwn(std::string_view name) {
-  constexpr std::string_view kOwn[] = {"RANK",          "LOCAL_RANK",       "WORLD_SIZE",         "LOCAL_WORLD_SIZE",
-                                       "GROUP_RANK",    "BELAY_PROJECT",    "BELAY_JOB",          "BELAY_GENERATION",
-                                       "BELAY_SOCKET",  "BELAY_DATA_DIR",   "BELAY_RUN_DIR",      "BELAY_GRACE_SECONDS",
-                                       "BELAY_ATTEMPT", "BELAY_CONTROL_FD", "BELAY_RESTART_COUNT"};
-  return std::ranges::find(kOwn, name) != std::end(kOwn);
+  if (name == kLauncherSocketVariable || name == kScratchVariable) return true;
+  constexpr std::string_view kDefaults[] = {"MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONUNBUFFERED"};
+  return std::ranges::any_of(EnvironmentTable(),
+                             [&](const EnvironmentVariable& v) { return v.side == "rank" && v.name == name; }) &&
+         std::ranges::find(kDefaults, name) == std::end(kDefaults);
 }
 
 bool IsThisHost(std::string_view name, const std::string& host_name) {
@@ -193,7 +195,8 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
       if (text.empty() || equals == 0)
         return Fail(Code::kInvalidArgument, "-x wants NAME or NAME=VALUE, not '", text, "'");
       if (const std::string name = text.substr(0, equals); IsBelaysOwn(name)) {
-        return Fail(Code::kInvalidArgument, "-x ", name, ": belay sets this variable for every rank itself");
+        return Fail(Code::kInvalidArgument, "-x ", name,
+                    ": belay sets this variable for every rank itself (belay help environment); leave it out");
       }
       options.exports.emplace_back(text.substr(0, equals),
                                    equals == std::string::npos ? std::nullopt : std::optional(text.substr(equals + 1)));

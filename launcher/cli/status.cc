@@ -19,7 +19,9 @@ using nlohmann::json;
 constexpr std::string_view kUsage =
     "belay status [JOB] [options]\n"
     "\n"
-    "Without a job: every job that ran here and how it stands. With one: its ranks, or how its last run ended.\n"
+    "Without a job: every job that ran here and how it stands (of one project if --project or BELAY_PROJECT names "
+    "it).\n"
+    "With one: its ranks, or how its last run ended.\n"
     "\n";
 constexpr std::string_view kExamples =
     "\n"
@@ -37,9 +39,7 @@ json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : js
 // What is known of one job: from its launcher, else from its last verdict.
 json Look(const JobAccess& access, const std::string& job, bool with_ranks) {
   json document = {{"project", access.project}, {"job", job}, {"running", false}};
-  const JobFolder folder =
-      MakeJobFolder(access.data_dir, access.project, job,
-                    access.log_dir.empty() ? "" : Str(access.log_dir, "/", access.project, "/", job));
+  const JobFolder folder = FolderOf(access, job);
   wire::ToLauncher question;
   question.mutable_ask_status();
   bool stale = false;

@@ -11,7 +11,7 @@
 
 namespace belay::launcher {
 
-inline constexpr std::uint32_t kRankProtocolVersion = 1;
+inline constexpr std::uint32_t kRankProtocolVersion = 2;  // 2: Ending
 
 base::Status Send(base::Connection& connection, const wire::ToLauncher& message);
 base::Status Send(base::Connection& connection, const wire::FromLauncher& message);

@@ -34,15 +34,21 @@ void Outbox::Post(wire::ToLauncher message) {
         dropped_lines_ += static_cast<std::size_t>(std::ranges::count(text, '\n'));
         return;
       }
-      if (dropped_lines_ > 0) {
-        wire::ToLauncher note;
-        note.mutable_output()->set_text(base::Str("(belay: ", dropped_lines_, " lines are only in the rank's log)\n"));
-        dropped_lines_ = 0;
-        waiting_.push_back(std::move(note));
-      }
       waiting_bytes_ += text.size();
     }
-    waiting_.push_back(std::move(message));
+    // Told when there is room again, at the end at the latest.
+    if (dropped_lines_ > 0 && (message.has_output() || message.has_exited())) {
+      wire::ToLauncher note;
+      note.mutable_output()->set_text(base::Str("(belay: ", dropped_lines_, " lines are only in the rank's log)\n"));
+      dropped_lines_ = 0;
+      waiting_bytes_ += note.output().text().size();
+      waiting_.push_back(std::move(note));
+    }
+    if (message.has_progress() && !waiting_.empty() && waiting_.back().has_progress()) {
+      waiting_.back() = std::move(message);
+    } else {
+      waiting_.push_back(std::move(message));
+    }
   }
   changed_.notify_all();
 }
@@ -122,6 +128,9 @@ void OutputCapture::Deliver(const std::string& lines, bool error_stream) {
   {
     const std::scoped_lock lock(mutex_);
     last_.Feed(lines);
+  }
+  {
+    const std::scoped_lock lock(log_mutex_);
     if (log_ != nullptr) {
       if (const auto written = log_->WriteAt(log_bytes_, std::as_bytes(std::span(lines))); written) {
         log_bytes_ += lines.size();

@@ -1,7 +1,7 @@
 // Captures a program's stdout and stderr: every line into the rank's log file, then on to the launcher.
 //
 // A launcher that does not read must not stop the training: lines wait in a queue of bounded size and are dropped from
-// there (never from the log) when it is full; the launcher is told how many.
+// there (never from the log) when it is full; the launcher is told how many. The connection must have no send timeout.
 #pragma once
 
 #include <condition_variable>
@@ -24,7 +24,8 @@ class Outbox {
  public:
   explicit Outbox(base::Connection& connection);
   ~Outbox();
-  // Output may be dropped when the launcher is slow; anything else never is.
+  // Output may be dropped when the launcher is slow, and of several Progress in a row the newest is enough; anything
+  // else is kept.
   void Post(wire::ToLauncher message);
   // Waits until all is sent or the deadline passes. After it nothing may be posted.
   void Flush(base::Duration deadline);
@@ -56,11 +57,12 @@ class OutputCapture {
   void Read(int fd, bool error_stream);
   void Deliver(const std::string& lines, bool error_stream);
 
-  std::unique_ptr<base::File> log_;
-  std::uint64_t log_bytes_;
+  std::mutex log_mutex_;             // held while the log is written, which may take long
+  std::unique_ptr<base::File> log_;  // guarded by log_mutex_
+  std::uint64_t log_bytes_;          // guarded by log_mutex_
   Outbox& outbox_;
   base::UniqueFd output_, error_;
-  std::mutex mutex_;
+  std::mutex mutex_;  // never held for long, so that Join and last_lines keep their word
   std::condition_variable ended_changed_;
   int ended_ = 0;       // guarded by mutex_
   LastLines last_{20};  // guarded by mutex_

@@ -8,9 +8,9 @@
 
 #include "launcher/protocol/event_queue.h"
 #include "launcher/protocol/messages.h"
+#include "launcher/rank/memory_kills.h"
 #include "launcher/rank/output_capture.h"
 #include "runtime/base/fault_points.h"
-#include "runtime/base/host.h"
 #include "runtime/base/pipes.h"
 #include "runtime/base/shared_memory.h"
 
@@ -47,7 +47,12 @@ wire::Progress ReadPage(const ControlPage& page) {
 class Shim {
  public:
   Shim(const ShimSetup& setup, RankPlacement placement, base::Connection& connection, base::SharedControlPage page)
-      : setup_(setup), placement_(placement), connection_(connection), page_(std::move(page)), outbox_(connection) {}
+      : setup_(setup),
+        placement_(placement),
+        connection_(connection),
+        page_(std::move(page)),
+        outbox_(connection),
+        memory_kills_(setup.files, setup.clock) {}
 
   ~Shim() {
     connection_.Shutdown();  // wakes the reader
@@ -116,6 +121,11 @@ class Shim {
 
   void On(const base::ExitEvent& exit) {
     running_ = false;
+    memory_kills_.Look();
+    const bool out_of_memory = memory_kills_.Recent();
+    wire::ToLauncher ending;
+    ending.mutable_ending()->set_steady_ns(exited_at_ns_.load());
+    outbox_.Post(std::move(ending));
     // Whatever the program left running holds its pipes and its memory.
     base::KillAllChildren();
     capture_->Join(kStreamsPatience);
@@ -123,8 +133,7 @@ class Shim {
     wire::Exited& exited = *message.mutable_exited();
     exited.set_status(exit.status);
     exited.set_signal(exit.signal);
-    if (const auto kills = base::OutOfMemoryKills(); kills && kills_before_)
-      exited.set_out_of_memory(*kills > *kills_before_);
+    exited.set_out_of_memory(out_of_memory);
     for (const std::string& line : capture_->last_lines()) exited.add_last_lines(line);
     exited.set_steady_ns(exited_at_ns_.load());
     *exited.mutable_progress() = ReadPage(page_.page());
@@ -158,7 +167,7 @@ class Shim {
     if (!output || !error) return ReportNotStarted(126, 0, "no pipes for its output");
     request.output = std::move(output->writing);
     request.error = std::move(error->writing);
-    kills_before_ = base::OutOfMemoryKills();
+    memory_kills_.Look();
     const base::Result<pid_t> pid = setup_.spawner.Spawn(std::move(request));
     if (!pid) {
       return ReportNotStarted(pid.error().code == Code::kNotFound ? 127 : 126, 0, pid.error().Text());
@@ -215,6 +224,7 @@ class Shim {
 
   void SendProgress() {
     if (!running_) return;
+    memory_kills_.Look();
     wire::Progress progress = ReadPage(page_.page());
     std::string bytes = progress.SerializeAsString();
     if (bytes == last_progress_) return;
@@ -231,7 +241,7 @@ class Shim {
   EventQueue<ShimEvent> events_;
   Outbox outbox_;
   std::unique_ptr<OutputCapture> capture_;
-  std::optional<std::uint64_t> kills_before_;
+  MemoryKills memory_kills_;
   std::atomic<std::int64_t> exited_at_ns_{0};
   pid_t pid_ = 0;
   bool started_ = false, running_ = false, reported_ = false, done_ = false;

@@ -52,7 +52,8 @@ base::Status Attempt::Start(std::function<void(event::MpirunExited)> ended) {
                                 .memory_directory = names_.memory_directory,
                                 .mca = setup_.options.mca});
   // A batch system that signals a whole step or control group must not reach mpirun: it would kill its ranks within two
-  // seconds, where they need the grace period. Open MPI unblocks signals for the ranks itself.
+  // seconds, where they need the grace period, and pass SIGUSR1 and SIGUSR2 on to ranks that have had them already.
+  // Open MPI unblocks signals for the ranks itself.
   request.blocked_signals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
   request.environment = MpirunEnvironment(base::WholeEnvironment(), names_, base::UserId() == 0);
   request.output = base::UniqueFd(::dup(log->Descriptor()));

@@ -13,6 +13,7 @@ namespace {
 using base::Str;
 
 constexpr std::size_t kWaitingBytesMax = 16 * base::kMiB;
+constexpr std::size_t kPartBytes = 16 * base::kKiB;
 constexpr std::chrono::seconds kFlushPatience(3);
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
@@ -79,9 +80,14 @@ void Console::SetLiveLine(std::string text) {
 }
 
 bool Console::Flush(std::chrono::milliseconds patience) {
-  std::unique_lock lock(state_->mutex);
-  return state_->changed.wait_for(lock, patience,
-                                  [this] { return state_->waiting.empty() && !state_->busy && !state_->live_changed; });
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  while (true) {
+    const std::uint64_t before = s.written_parts;
+    if (s.changed.wait_for(lock, patience, [&s] { return s.waiting.empty() && !s.busy && !s.live_changed; }))
+      return true;
+    if (s.written_parts == before) return false;
+  }
 }
 
 void Console::Post(Piece piece) {
@@ -131,7 +137,12 @@ void Console::Run(State& s) {
     lock.unlock();
     if (line_shown) write(2, kEraseLine);
     for (const Piece& piece : pieces) {
-      write(piece.descriptor, piece.text);
+      // In parts, so that a slow reader is told from one that does not read.
+      for (std::string_view rest = piece.text; !rest.empty(); rest.remove_prefix(std::min(rest.size(), kPartBytes))) {
+        write(piece.descriptor, rest.substr(0, kPartBytes));
+        const std::scoped_lock counting(s.mutex);
+        ++s.written_parts;
+      }
       bytes += piece.text.size();
     }
     line_shown = !line.empty();

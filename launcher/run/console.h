@@ -38,8 +38,8 @@ class Console {
   void Raw(std::string text);
   // The live line from now on; empty: none. Does nothing unless there is one.
   void SetLiveLine(std::string text);
-  // Waits until all is written, but not longer: whoever has stopped reading (Ctrl-S, a pager) must not keep a run that
-  // has saved from ending. False if something is left.
+  // Waits until all is written, or nothing more for so long: whoever has stopped reading (Ctrl-S, a pager) must not
+  // keep a run that has saved from ending. False if something is left.
   bool Flush(std::chrono::milliseconds patience);
   // To stdout, whole, after everything before it.
   void Result(std::string text);
@@ -56,6 +56,7 @@ class Console {
     std::condition_variable changed;
     std::deque<Piece> waiting;          // guarded by mutex
     std::size_t waiting_bytes = 0;      // guarded by mutex
+    std::uint64_t written_parts = 0;    // guarded by mutex
     std::size_t dropped_lines = 0;      // guarded by mutex
     bool dropping = false;              // guarded by mutex
     std::string live_line;              // guarded by mutex

@@ -8,12 +8,15 @@
 #include "launcher/run/job_status.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/fault_points.h"
-#include "runtime/base/log.h"
+#include "runtime/base/str.h"
 
 namespace belay::launcher {
 namespace {
 
 constexpr base::Duration kFirstMessagePatience = std::chrono::seconds(10);
+constexpr base::Duration kAcceptPause = std::chrono::milliseconds(100);
+// A shim gives the output 2 s after its program's end.
+constexpr base::Duration kEarlierEndPatience = std::chrono::seconds(3);
 
 }  // namespace
 
@@ -37,6 +40,7 @@ ControlServer::~ControlServer() {
       if (const auto connection = weak.lock()) connection->Shutdown();
     }
   }
+  end_told_.notify_all();
   listener_->Shutdown();
   acceptor_.join();
   {
@@ -50,35 +54,42 @@ ControlServer::~ControlServer() {
 }
 
 void ControlServer::Accept() {
+  bool trouble = false;
   while (true) {
     auto accepted = listener_->Accept();
     Reap();
     if (!accepted) {
-      // Out of descriptors, most likely. Those that are here go on, and closing ones make room.
-      base::LogError("control_accept_failed", {{"why", accepted.error().Text()}});
-      base::SystemClock().SleepFor(std::chrono::milliseconds(100));
+      // Out of descriptors, most likely. Those that are here go on, and when some of them leave there is room again.
+      if (!trouble) console_.Raw(base::Str("belay: cannot take calls for now: ", accepted.error().Text(), "\n"));
+      trouble = true;
+      base::SystemClock().SleepFor(kAcceptPause);
       const std::scoped_lock lock(mutex_);
       if (ending_) return;
       continue;
     }
     if (!*accepted) return;
+    trouble = false;
     const std::shared_ptr<base::Connection> connection(std::move(**accepted));
     // The folder is private to us, so only root gets here as somebody else.
     if (connection->PeerIdentity().uid != uid_ && connection->PeerIdentity().uid != 0) continue;
-    const std::scoped_lock lock(mutex_);
-    if (ending_) return;
-    std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
-    open_.push_back(connection);
-    const auto done = std::make_shared<std::atomic<bool>>(false);
-    try {
-      readers_.push_back({std::jthread([this, connection, done] {
-                            Serve(connection);
-                            *done = true;
-                          }),
-                          done});
-    } catch (const std::system_error& error) {  // no thread to be had: this caller is turned away
-      base::LogError("control_caller_refused", {{"why", error.what()}});
-    }
+    StartReader(connection);
+  }
+}
+
+void ControlServer::StartReader(const std::shared_ptr<base::Connection>& connection) {
+  const std::scoped_lock lock(mutex_);
+  if (ending_) return;
+  std::erase_if(open_, [](const auto& weak) { return weak.expired(); });
+  open_.push_back(connection);
+  const auto done = std::make_shared<std::atomic<bool>>(false);
+  try {
+    std::jthread thread([this, connection, done] {
+      Serve(connection);
+      *done = true;
+    });
+    readers_.push_back({std::move(thread), done});
+  } catch (const std::system_error& error) {  // no thread to be had: this caller is turned away
+    console_.Raw(base::Str("belay: a call was turned away: no thread for it: ", error.what(), "\n"));
   }
 }
 
@@ -98,6 +109,8 @@ void ControlServer::OpenAttempt(std::uint64_t attempt, const std::string& mark, 
   mark_ = mark;
   world_size_ = world_size;
   shims_.clear();
+  ends_to_tell_.clear();
+  end_told_.notify_all();
 }
 
 void ControlServer::CloseAttempt() {
@@ -105,6 +118,32 @@ void ControlServer::CloseAttempt() {
   for (const auto& [rank, connection] : shims_) connection->Shutdown();
   shims_.clear();
   mark_.clear();
+  ends_to_tell_.clear();
+  end_told_.notify_all();
+}
+
+void ControlServer::NoteEnding(std::uint64_t attempt, std::int32_t rank, std::int64_t steady_ns) {
+  const std::scoped_lock lock(mutex_);
+  if (attempt == attempt_ && !mark_.empty()) ends_to_tell_[rank] = steady_ns;
+}
+
+// Whoever goes down with the first rank must not be told of before it, only because its log is the quicker one: the
+// supervisor waits a moment for other ends, but not as long as a slow log takes.
+void ControlServer::AwaitEarlierEnds(std::uint64_t attempt, std::int32_t rank, std::int64_t steady_ns) {
+  std::unique_lock lock(mutex_);
+  end_told_.wait_for(lock, kEarlierEndPatience, [&] {
+    return ending_ || attempt != attempt_ || std::ranges::none_of(ends_to_tell_, [&](const auto& other) {
+             return other.first != rank && other.second < steady_ns;
+           });
+  });
+}
+
+void ControlServer::ForgetEnding(std::uint64_t attempt, std::int32_t rank) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (attempt == attempt_) ends_to_tell_.erase(rank);
+  }
+  end_told_.notify_all();
 }
 
 void ControlServer::Send(std::int32_t rank, const wire::FromLauncher& message) {
@@ -175,8 +214,12 @@ void ControlServer::ServeShim(base::Connection& connection, std::uint64_t attemp
       case wire::ToLauncher::kOutput:
         console_.Output(rank, message.output().text(), message.output().error_stream());
         break;
+      case wire::ToLauncher::kEnding:
+        NoteEnding(attempt, rank, message.ending().steady_ns());
+        break;
       case wire::ToLauncher::kExited: {
         const wire::Exited& exited = message.exited();
+        AwaitEarlierEnds(attempt, rank, exited.steady_ns());
         hooks_.post(attempt, event::Progress{rank, FromWire(exited.progress())});
         hooks_.post(attempt,
                     event::Exited{.rank = rank,
@@ -187,6 +230,7 @@ void ControlServer::ServeShim(base::Connection& connection, std::uint64_t attemp
                                            .error = exited.error(),
                                            .last_lines = {exited.last_lines().begin(), exited.last_lines().end()}},
                                   .at = base::SteadyTime(base::Duration(exited.steady_ns()))});
+        ForgetEnding(attempt, rank);
         break;
       }
       default:
@@ -194,6 +238,7 @@ void ControlServer::ServeShim(base::Connection& connection, std::uint64_t attemp
     }
   }
   hooks_.post(attempt, event::Lost{rank});
+  ForgetEnding(attempt, rank);
 }
 
 }  // namespace belay::launcher

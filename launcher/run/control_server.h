@@ -1,10 +1,12 @@
 // The run's control socket: shims and `belay stop|status` call here.
 //
 // One thread accepts, one per connection reads. Shims of another attempt, other users and anything that is not the
-// protocol are turned away. Output goes straight to the console; everything else becomes an event of the loop.
+// protocol are turned away. Output goes straight to the console; everything else becomes an event of the loop, the ends
+// of programs in the order of their deaths: one whose shim still collects its output is waited for, within limits.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -47,9 +49,13 @@ class ControlServer {
     std::shared_ptr<std::atomic<bool>> done;  // it is about to end
   };
   void Accept();
+  void StartReader(const std::shared_ptr<base::Connection>& connection);
   void Reap();
   void Serve(const std::shared_ptr<base::Connection>& connection);
   void ServeShim(base::Connection& connection, std::uint64_t attempt, std::int32_t rank);
+  void NoteEnding(std::uint64_t attempt, std::int32_t rank, std::int64_t steady_ns);
+  void AwaitEarlierEnds(std::uint64_t attempt, std::int32_t rank, std::int64_t steady_ns);
+  void ForgetEnding(std::uint64_t attempt, std::int32_t rank);
 
   std::unique_ptr<base::Listener> listener_;
   const std::uint32_t uid_;
@@ -60,9 +66,11 @@ class ControlServer {
   std::string mark_;                                                 // guarded by mutex_
   std::int32_t world_size_ = 0;                                      // guarded by mutex_
   std::map<std::int32_t, std::shared_ptr<base::Connection>> shims_;  // of the attempt; guarded by mutex_
-  std::vector<std::weak_ptr<base::Connection>> open_;                // guarded by mutex_
-  std::vector<Reader> readers_;                                      // guarded by mutex_
-  bool ending_ = false;                                              // guarded by mutex_
+  std::map<std::int32_t, std::int64_t> ends_to_tell_;                // rank to steady ns; guarded by mutex_
+  std::condition_variable end_told_;
+  std::vector<std::weak_ptr<base::Connection>> open_;  // guarded by mutex_
+  std::vector<Reader> readers_;                        // guarded by mutex_
+  bool ending_ = false;                                // guarded by mutex_
   std::jthread acceptor_;
 };
 

@@ -4,8 +4,20 @@
 #include <condition_variable>
 
 namespace belay::launcher {
+namespace {
 
-constexpr int kBeginTries = 3;
+using base::Code;
+
+constexpr int kDeathsMax = 3;  // over one question
+constexpr base::Duration kLeavingPatience = std::chrono::seconds(2);
+constexpr std::chrono::seconds kReconnectPauseMax(64), kReconnectPauseTold(16);
+
+// What a call answers whose connection broke over it, or a daemon that is about to leave.
+bool AskAgain(Code code) {
+  return code == Code::kUnavailable || code == Code::kOutcomeUnknown || code == Code::kTimeout;
+}
+
+}  // namespace
 
 DaemonLink::DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job)
     : request_(std::move(request)), job_(std::move(job)) {}
@@ -17,7 +29,14 @@ std::shared_ptr<checkpoint::Client> DaemonLink::client() {
   return client_;
 }
 
+bool DaemonLink::Connected() {
+  const std::shared_ptr<checkpoint::Client> daemon = client();
+  return daemon != nullptr && !daemon->Broken();
+}
+
 base::Status DaemonLink::Reconnect() {
+  const std::scoped_lock one_at_a_time(reconnect_mutex_);
+  if (Connected()) return {};
   BELAY_ASSIGN(checkpoint::Located located, checkpoint::ConnectOrStartDaemon(request_));
   const std::scoped_lock lock(mutex_);
   client_ = std::move(located.client);
@@ -27,24 +46,41 @@ base::Status DaemonLink::Reconnect() {
   return {};
 }
 
-base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base::Generation continues) {
-  base::Result<checkpoint::RunGrant> granted = base::Fail(base::Code::kUnavailable, "belayd was not asked");
-  for (int tries = 0; tries < kBeginTries; ++tries) {
-    std::shared_ptr<checkpoint::Client> daemon = client();
-    if (daemon == nullptr || daemon->Broken()) {
-      BELAY_TRY(Reconnect());
-      daemon = client();
-    }
-    // A belayd that died over the question is asked again, as if for the first time: it may have granted the next
-    // generation already and not been able to say so.
-    granted = daemon->BeginRun(job_, world_size, tries == 0 ? continues : base::Generation());
-    if (granted || granted.error().code != base::Code::kUnavailable || !daemon->Broken()) break;
+bool DaemonLink::KeepReconnecting(const std::stop_token& stop, const std::function<void(const base::Error&)>& trouble) {
+  std::mutex mutex;
+  std::condition_variable_any stopped;
+  for (std::chrono::seconds pause(1);; pause = std::min(pause * 2, kReconnectPauseMax)) {
+    const base::Status again = Reconnect();
+    if (stop.stop_requested()) return false;
+    if (again) return true;
+    if (pause == kReconnectPauseTold) trouble(again.error());
+    std::unique_lock lock(mutex);
+    stopped.wait_for(lock, stop, pause, [] { return false; });
   }
-  BELAY_TRY(granted);
-  const checkpoint::RunGrant& run = *granted;
+}
+
+base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base::Generation continues) {
+  std::optional<checkpoint::RunGrant> run;
+  bool answer_lost = false;
+  for (int deaths = 0; !run;) {
+    BELAY_TRY(Reconnect());
+    const std::shared_ptr<checkpoint::Client> daemon = client();
+    auto granted = daemon->BeginRun(job_, world_size, continues);
+    if (granted) {
+      run = *granted;
+    } else if (answer_lost && granted.error().code == Code::kStaleGeneration) {
+      // The next generation had been granted to us when the daemon died, and the answer went with it.
+      continues = base::Generation(continues.value() + 1);
+      answer_lost = false;
+    } else if (AskAgain(granted.error().code) && daemon->WaitBroken(kLeavingPatience) && ++deaths < kDeathsMax) {
+      answer_lost = continues.value() != 0;
+    } else {
+      return tl::unexpected(granted.error());
+    }
+  }
   Grant grant;
-  grant.generation = run.generation;
-  if (run.newest_step) grant.newest_step = run.newest_step->value();
+  grant.generation = run->generation;
+  if (run->newest_step) grant.newest_step = run->newest_step->value();
   const std::scoped_lock lock(mutex_);
   grant.socket = socket_;
   grant.data_dir = data_dir_;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -28,10 +29,13 @@ class DaemonLink {
   DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job);
   ~DaemonLink();
 
-  // Finds or starts belayd if need be, then begins a generation. Blocks while belayd settles the previous one.
+  // Finds or starts belayd if need be, then begins a generation. Blocks while belayd settles the previous one. A belayd
+  // that dies over the question is started again and asked again, a few times.
   base::Result<Grant> Begin(std::int32_t world_size, base::Generation continues);
-  // Connects again after the daemon has gone, starting it if it was a private one.
-  base::Status Reconnect();
+  bool Connected();
+  // Connects again after the daemon has gone, starting it if it was a private one; tries until it succeeds, or answers
+  // false once it is told to stop. `trouble` is called once, after half a minute, with what is in the way.
+  bool KeepReconnecting(const std::stop_token& stop, const std::function<void(const base::Error&)>& trouble);
   // Calls `gone` (on a thread of its own) once the present connection breaks.
   void Watch(std::function<void()> gone);
   // Ends the run and answers its newest committed step, if belayd answers in time. `daemon` lives on in a thread of its
@@ -41,9 +45,11 @@ class DaemonLink {
 
  private:
   std::shared_ptr<checkpoint::Client> client();
+  base::Status Reconnect();  // nothing to do if another thread was quicker
 
   const checkpoint::LocateRequest request_;
   const checkpoint::JobKey job_;
+  std::mutex reconnect_mutex_;  // held while a daemon is looked for or started
   std::mutex mutex_;
   std::shared_ptr<checkpoint::Client> client_;  // guarded by mutex_
   std::string socket_, data_dir_;               // guarded by mutex_

@@ -12,6 +12,11 @@ using base::Str;
 std::vector<std::string> MpirunCommand(const MpirunRequest& request) {
   std::vector<std::string> argv = {"mpirun", "--bind-to", "none", "--oversubscribe", "-n", Str(request.ranks)};
   const std::vector<std::pair<std::string, std::string>> ours = {
+      // On this host, whatever a batch system has allocated and a hostfile of the installation names: ranks find belay
+      // through a socket here.
+      {"plm", "isolated"},
+      {"ras", "^slurm,tm,lsf,loadleveler,gridengine,alps"},
+      {"orte_default_hostfile", "none"},
       // A node that vanishes is noticed in about a minute instead of ten.
       {"oob_tcp_keepalive_time", "20"},
       {"oob_tcp_keepalive_intvl", "5"},

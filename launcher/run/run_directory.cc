@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "runtime/base/environment.h"
 #include "runtime/base/str.h"
 
 namespace belay::launcher {
@@ -114,22 +113,6 @@ std::vector<JobName> ListJobs(base::FileSystem& files, const std::string& data_d
     for (const std::string& job : *names) jobs.push_back({project, job});
   }
   return jobs;
-}
-
-base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files) {
-  const auto runtime = base::GetEnvironment("XDG_RUNTIME_DIR");
-  std::string folder = Str("/tmp/belay-", base::UserId());
-  // A socket's name is appended, and must fit too.
-  if (runtime && runtime->starts_with('/') && runtime->size() < 40 && base::Exists(files, *runtime))
-    folder = *runtime + "/belay";
-  if (const auto made = files.MakeDirectory(folder, 0700); !made && made.error().code != Code::kAlreadyExists) {
-    return base::Wrap(made.error(), "no private folder for sockets");
-  }
-  BELAY_ASSIGN(const base::FileInfo info, files.Stat(folder));
-  if (!info.is_directory || info.owner_uid != base::UserId() || (info.permissions & 077) != 0) {
-    return Fail(Code::kPermissionDenied, folder, " must be a folder that only you can enter (mode 0700); move it away");
-  }
-  return folder;
 }
 
 }  // namespace belay::launcher

@@ -60,8 +60,4 @@ struct JobName {
 };
 std::vector<JobName> ListJobs(base::FileSystem& files, const std::string& data_dir);
 
-// A private folder (0700, owned by us) for sockets: short, because a Unix socket's path may have 107 bytes.
-// $XDG_RUNTIME_DIR/belay or /tmp/belay-<uid>. kPermissionDenied if somebody else got there first.
-base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files);
-
 }  // namespace belay::launcher

@@ -1,7 +1,10 @@
 #include "launcher/run/run_ending.h"
 
+#include <charconv>
+
 #include "launcher/run/mpirun_command.h"
 #include "launcher/run/progress_line.h"
+#include "runtime/base/check.h"
 #include "runtime/base/exit_status.h"
 #include "runtime/base/str.h"
 
@@ -10,9 +13,24 @@ namespace {
 
 using base::Str;
 
+// All its digits, and no exponent: what ParseSeconds reads back as the same number.
 std::string Seconds(double seconds) {
-  const auto whole = static_cast<std::int64_t>(seconds);
-  return static_cast<double>(whole) == seconds ? Str(whole) : Str(seconds);
+  char text[400];
+  const auto [end, error] = std::to_chars(std::begin(text), std::end(text), seconds, std::chars_format::fixed);
+  BELAY_CHECK(error == std::errc(), "a double has more digits than there are");
+  return {text, end};
+}
+
+const char* Name(ProgressMode mode) {
+  switch (mode) {
+    case ProgressMode::kAuto:
+      return "auto";
+    case ProgressMode::kAlways:
+      return "always";
+    case ProgressMode::kNever:
+      return "never";
+  }
+  return "auto";
 }
 
 // The same command line would end the same way: bad options, data or files of the program.
@@ -43,6 +61,9 @@ std::vector<std::string> ResumeCommand(const RunOptions& options) {
       Seconds(options.launch_timeout_seconds));
   add(options.max_restarts != defaults.max_restarts, "--max-restarts", Str(options.max_restarts));
   if (options.timeout_seconds) add(true, "--timeout", Seconds(*options.timeout_seconds));
+  add(options.progress != defaults.progress, "--progress", Name(options.progress));
+  if (options.quiet) words.emplace_back("--quiet");
+  if (options.json) words.emplace_back("--json");
   words.emplace_back("--");
   words.insert(words.end(), options.program.begin(), options.program.end());
   return words;
@@ -73,12 +94,13 @@ std::vector<std::string> EndingWords(const SupervisorState& state, const RunOpti
     lines.push_back(Str("belay: ", verdict.reason, "\n"));
   }
   if (options.quiet) return lines;
-  if (verdict.outcome == Outcome::kFailed && WouldFailAgain(verdict.exit_status)) {
-    if (newest_step) lines.push_back(Str("belay: the newest checkpoint is of step ", *newest_step, "\n"));
-  } else if (newest_step) {
-    lines.push_back(Str("belay: the newest checkpoint is of step ", *newest_step, "; continue with: ", resume, "\n"));
-  } else if (!options.job_named_by_user && verdict.outcome != Outcome::kFailed) {
-    lines.push_back(Str("belay: run it again with: ", resume, "\n"));
+  const std::string mended =
+      verdict.outcome == Outcome::kFailed && WouldFailAgain(verdict.exit_status) ? "once that is mended, " : "";
+  if (newest_step) {
+    lines.push_back(
+        Str("belay: the newest checkpoint is of step ", *newest_step, "; ", mended, "continue with: ", resume, "\n"));
+  } else if (!options.job_named_by_user) {
+    lines.push_back(Str("belay: ", mended, "run it again with: ", resume, "\n"));
   }
   return lines;
 }

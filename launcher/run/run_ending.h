@@ -11,7 +11,7 @@
 
 namespace belay::launcher {
 
-// The command that goes on with this job: every option that matters and is not the default.
+// The command that goes on with this job: --job, and every option that is not the default.
 std::vector<std::string> ResumeCommand(const RunOptions& options);
 
 // Lines for stderr, each with its newline. `newest_step`: the newest committed checkpoint, as far as belayd could say.

@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <string>
 
+#include "checkpoint/client/locate.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file_system.h"
 #include "runtime/base/result.h"
 
 namespace belay::launcher {
+
+using checkpoint::PrivateRuntimeFolder;  // where run folders lie
 
 class RunFolder {
  public:

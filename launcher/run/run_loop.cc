@@ -12,6 +12,7 @@
 #include "launcher/run/control_server.h"
 #include "launcher/run/daemon_link.h"
 #include "launcher/run/job_status.h"
+#include "launcher/run/last_run.h"
 #include "launcher/run/progress_line.h"
 #include "launcher/run/run_directory.h"
 #include "launcher/run/run_ending.h"
@@ -102,6 +103,8 @@ class RunLoop {
   void Observe();  // progress line, published status, plain progress lines
   void WatchSignals();
   void WatchDaemon();
+  void StopReconnecting();
+  void PublishStatus();
   base::Status StartAttempt();
   base::Status WriteLauncherFile(const std::string& run_directory);
   void WriteVerdict(bool restarts);
@@ -149,6 +152,7 @@ base::Result<int> RunLoop::Run() {
   BELAY_ASSIGN(RunFolder run_folder, RunFolder::Make(files_, runtime_folder, base::SystemClock().WallNow()));
   run_folder_ = run_folder.path();
   control_socket_ = run_folder.ControlSocket();
+  PublishStatus();
   BELAY_ASSIGN(server_, ControlServer::Listen(base::UnixTransport(), control_socket_, base::UserId(), console_,
                                               {.post =
                                                    [this](std::uint64_t attempt, Event event) {
@@ -182,9 +186,8 @@ base::Result<int> RunLoop::Run() {
   SayEnd();
   // A stop between attempts leaves before belayd has answered; these threads own what they use and end with the
   // process.
-  reconnect_thread_.request_stop();
+  StopReconnecting();
   if (begin_thread_.joinable()) begin_thread_.detach();
-  if (reconnect_thread_.joinable()) reconnect_thread_.detach();
   if (clean_thread_.joinable()) clean_thread_.detach();
   return state_.verdict.exit_status;
 }
@@ -234,7 +237,7 @@ void RunLoop::Do(const action::AskGeneration& a) {
 
 void RunLoop::Do(const action::SpawnMpirun&) {
   base::IgnoreError(base::FaultPoint("run.after_begin_run"), "only kills make sense here");
-  reconnecting_ = false;
+  StopReconnecting();
   WatchDaemon();
   if (grant_.started_daemon && state_.restarts == 0)
     console_.Say(Str("started a private belayd for ", grant_.data_dir));
@@ -282,6 +285,11 @@ base::Status RunLoop::StartAttempt() {
   if (const base::Status written = base::WriteFileDurably(files_, attempt_->folder().RunFile(), VerdictText(false));
       !written) {  // a full disk is no reason not to train on
     console_.Say(Str("no run.json: ", written.error().Text()));
+  }
+  if (const base::Status written =
+          WriteLastRun(files_, folder_, {.generation = state_.generation, .run_directory = attempt_->folder().path});
+      !written) {
+    console_.Say(Str("belay status and logs will want --log-dir if it was given: ", written.error().Text()));
   }
   server_->OpenAttempt(attempt_number_, attempt_->mark(), options_.ranks);
   BELAY_TRY(base::FaultPoint("run.before_spawn"));
@@ -342,23 +350,25 @@ void RunLoop::WatchDaemon() {
 }
 
 void RunLoop::Do(const action::RestartDaemon&) {
-  if (state_.job == JobState::kRenewing) return;  // Begin finds or starts one by itself
-  if (reconnecting_) return;
-  reconnecting_ = true;
+  if (state_.job == JobState::kRenewing) return;      // Begin finds or starts one by itself
+  if (reconnecting_ || daemon_->Connected()) return;  // old news
   console_.Say("belayd has gone; starting it again. Training goes on, and committed checkpoints are safe");
-  if (reconnect_thread_.joinable()) reconnect_thread_.join();
+  StopReconnecting();
+  reconnecting_ = true;
   reconnect_thread_ = std::jthread([daemon = daemon_, events = events_](const std::stop_token& stop) {
-    for (int wait_seconds = 1;; wait_seconds = std::min(64, wait_seconds * 2)) {
-      const base::Status again = daemon->Reconnect();
-      if (again) return events->Push({.say = "belay: belayd is back\n", .daemon_back = true});
-      if (stop.stop_requested()) return;
-      if (wait_seconds == 32) {
-        events->Push({.say = Str("belay: no belayd: ", again.error().Text(),
-                                 "; training goes on without new checkpoints, and belay goes on trying\n")});
-      }
-      base::SystemClock().SleepFor(std::chrono::seconds(wait_seconds));
-    }
+    const auto trouble = [&](const base::Error& error) {
+      events->Push({.say = Str("belay: no belayd: ", error.Text(),
+                               "; training goes on without new checkpoints, and belay goes on trying\n")});
+    };
+    if (daemon->KeepReconnecting(stop, trouble)) events->Push({.say = "belay: belayd is back\n", .daemon_back = true});
   });
+}
+
+// The thread owns what it uses, and leaves as soon as it hears of this.
+void RunLoop::StopReconnecting() {
+  reconnecting_ = false;
+  reconnect_thread_.request_stop();
+  if (reconnect_thread_.joinable()) reconnect_thread_.detach();
 }
 
 void RunLoop::Do(const action::Report& a) {
@@ -417,15 +427,17 @@ void RunLoop::SayEnd() {
   if (options_.json) console_.Result(VerdictText(false));
 }
 
+void RunLoop::PublishStatus() {
+  wire::JobStatus status =
+      MakeJobStatus(state_, options_, attempt_ != nullptr ? attempt_->folder().path : std::string(),
+                    std::chrono::duration<double>(Now() - started_steady_).count(), base::ProcessId());
+  const std::scoped_lock lock(status_mutex_);
+  status_ = std::move(status);
+}
+
 void RunLoop::Observe() {
   if (const auto step = CommonStep(state_)) rate_.Observe(*step, Now());
-  {
-    wire::JobStatus status =
-        MakeJobStatus(state_, options_, attempt_ != nullptr ? attempt_->folder().path : std::string(),
-                      std::chrono::duration<double>(Now() - started_steady_).count(), base::ProcessId());
-    const std::scoped_lock lock(status_mutex_);
-    status_ = std::move(status);
-  }
+  PublishStatus();
   const int columns = base::TerminalColumns(kStderr).value_or(200);
   if (base::TerminalColumns(kStderr)) {
     console_.SetLiveLine(ProgressLine(state_, rate_.per_second(), columns));

@@ -64,7 +64,9 @@ std::string Hint(FailureClass failure_class, const RankRecord& rank) {
                  ? "somebody killed it: a person, the scheduler, or the kernel for memory (dmesg tells)"
                  : "the signal came from outside belay: a person or the scheduler";
     case FailureClass::kShimLost:
-      return "belay-rank, which looks after the program, was killed from outside; the program went down with it";
+      return "somebody killed belay-rank, which looks after the program, or mpirun, which takes it along: a person, "
+             "the "
+             "scheduler, or the kernel for memory; the program went down with it";
     case FailureClass::kMpirunLost:
     case FailureClass::kLaunch:
       return "";
@@ -174,7 +176,8 @@ std::string SignalName(int signal) {
 }
 
 std::string DescribeEnd(const RankRecord& rank) {
-  if (rank.state == RankState::kLost) return Str("vanished: its belay-rank (pid ", rank.shim_pid, ") was killed");
+  if (rank.state == RankState::kLost)
+    return Str("vanished: its belay-rank (pid ", rank.shim_pid, ") ended without a word");
   if (!rank.exit) return "was still running";
   if (rank.exit->never_started) return "could not be started";
   if (rank.exit->signal != 0)

@@ -49,10 +49,10 @@ struct RankRecord {
   std::string log_path;
   RankState state = RankState::kAbsent;
   RankProgress progress;
-  std::optional<RankExit> exit;   // set when kEnded
-  base::SteadyTime ended_at{};    // when kEnded or kLost
-  bool killed_by_us = false;      // belay told it to die before it ended
-  bool terminated_by_us = false;  // it got SIGTERM because of a stop
+  std::optional<RankExit> exit;  // set when kEnded
+  base::SteadyTime ended_at{};   // when kEnded or kLost
+  bool killed_by_us = false;     // belay told it to die before it ended
+  bool told_to_stop = false;     // a stop was asked for before it ended
   bool Gone() const { return state == RankState::kEnded || state == RankState::kLost; }
 };
 

@@ -31,6 +31,10 @@ bool LeftUnsaved(const RankRecord& rank) {
 
 Verdict VerdictOfStop(const SupervisorState& state) {
   if (std::ranges::any_of(state.ranks, LeftUnsaved)) {
+    if (state.StepsDone() == 0) {
+      return {Outcome::kPreempted, kPreempted,
+              Str("stopped by ", state.stop_source, " before the first step was done: nothing is lost")};
+    }
     return {Outcome::kStoppedUnsaved, kGraceExpired, "stopped, but the ranks could not save their last steps"};
   }
   // Any: of a program without belay rank 0 alone may save. With belay ranks that had finished lose nothing either.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "launcher/supervise/restart_policy.h"
+#include "launcher/supervise/run_failure.h"
 #include "launcher/supervise/stop_verdict.h"
 #include "runtime/base/check.h"
 #include "runtime/base/exit_status.h"
@@ -21,10 +22,15 @@ constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
 constexpr int kGraceExpired = static_cast<int>(ExitStatus::kGraceExpired);
 constexpr int kInterruptedStatus = 128 + SIGINT;
 
-// By the SIGTERM that a stop sends to a program that has not attached.
-bool EndedByOurSigterm(const RankRecord& rank) {
-  return rank.terminated_by_us && !rank.progress.attached && rank.exit &&
+// A program that knows nothing of belay, or not yet: ended by a stop's SIGTERM, belay's or that of a scheduler which
+// signals every process itself.
+bool EndedByStop(const RankRecord& rank) {
+  return rank.told_to_stop && !rank.progress.attached && rank.exit &&
          (rank.exit->signal == SIGTERM || rank.exit->status == 128 + SIGTERM || rank.exit->status == 0);
+}
+
+bool AnyLost(const std::vector<RankRecord>& ranks) {
+  return std::ranges::any_of(ranks, [](const RankRecord& r) { return r.state == RankState::kLost; });
 }
 
 // One Step: the state being changed, and what comes out.
@@ -71,9 +77,9 @@ class Machine {
   void GiveUpStarting();
   void Fail(const std::string& why);   // to kSettling
   void FailRun(FailureReport report);  // no rank to blame: straight to kKilling
-  void ShimLostAtStart();
-  void Settled();                     // kSettling -> kKilling, with the report
-  void Stop(std::string source);      // kRunning -> kStopping
+  void Settled();                      // kSettling -> kKilling, with the report
+  void Stop(std::string source);       // kRunning -> kStopping
+  void Terminate();
   void Kill(std::string why);         // any -> kKilling
   void Release(std::string why);      // all ended -> kReleasing
   void Clean(std::string why);        // -> kCleaning
@@ -82,6 +88,8 @@ class Machine {
     if (s_.verdict.outcome == Outcome::kNone) s_.verdict = std::move(verdict);
   }
   void SetVerdict(Outcome outcome, int status, std::string reason) { SetVerdict({outcome, status, std::move(reason)}); }
+  RestartDecision Decide(FailureFacts facts) const;
+  std::string Cause() const;  // of s_.failure
   void AnnounceFailure(const RestartDecision& decision);
 
   SupervisorState s_;
@@ -118,7 +126,7 @@ void Machine::On(const event::Granted& e) {
   for (std::int32_t i = 0; i < s_.config.world_size; ++i) s_.ranks[i].rank = i;
   s_.failure.reset();
   s_.will_restart = false;
-  s_.terminate_sent = false;
+  s_.terminate_at.reset();
   s_.stop_while_settling = false;
   if (s_.stop_requested) return Finish();
   s_.mpirun_alive = true;
@@ -128,9 +136,10 @@ void Machine::On(const event::Granted& e) {
 
 void Machine::On(const event::Refused& e) {
   if (s_.job != JobState::kRenewing) return;
-  // Not what the attempt before died of, which has been reported: there would be a next attempt but for this.
+  // What the attempt before died of has been reported; the run ends because there cannot be a next one.
+  const std::string before = s_.failure ? Str(Cause(), ", and the run cannot restart: ") : std::string();
   s_.failure.reset();
-  SetVerdict(Outcome::kFailed, static_cast<int>(base::Describe(e.error.code).exit_status), e.error.Text());
+  SetVerdict(Outcome::kFailed, static_cast<int>(base::Describe(e.error.code).exit_status), before + e.error.Text());
   Finish();
 }
 
@@ -151,6 +160,7 @@ void Machine::On(const event::Registered& e) {
     r.state = RankState::kAlive;
     Do(action::StartProgram{r.rank});
   }
+  s_.programs_started = now_;
   Go(JobState::kRunning, "every rank registered");
 }
 
@@ -160,8 +170,8 @@ void Machine::On(const event::Started& e) {
 
 void Machine::On(const event::Progress& e) {
   if (RankRecord* rank = Find(e.rank); rank != nullptr && !rank->Gone()) rank->progress = e.progress;
-  // A rank may have attached just before the stop, and say so only now.
-  if (s_.job == JobState::kStopping && s_.terminate_sent) GiveUpStarting();
+  // A rank may have attached just before the SIGTERM, and say so only now.
+  if (s_.job == JobState::kStopping) GiveUpStarting();
 }
 
 void Machine::On(const event::Exited& e) {
@@ -200,7 +210,7 @@ void Machine::RankGone(RankRecord& rank) {
     default:
       return;
   }
-  if (Failed(rank) && !EndedByOurSigterm(rank)) return Fail(Str("rank ", rank.rank, " failed"));
+  if (Failed(rank) && !EndedByStop(rank)) return Fail(Str("rank ", rank.rank, " failed"));
   if (s_.job == JobState::kRunning && (LeftSaved(rank) || LeftUnsaved(rank))) {
     // The program learned of the preemption by itself; the others must follow within the grace period.
     Stop(Str("rank ", rank.rank, ", which left with status ", rank.exit->status));
@@ -218,7 +228,7 @@ void Machine::RankGone(RankRecord& rank) {
 
 // Some ranks have a Session, one was ended before it had its own: the others wait for it in vain, and no step was done.
 void Machine::GiveUpStarting() {
-  if (!std::ranges::any_of(s_.ranks, EndedByOurSigterm) || !s_.AnyAttached() || s_.StepsDone() > 0) return;
+  if (!std::ranges::any_of(s_.ranks, EndedByStop) || !s_.AnyAttached() || s_.StepsDone() > 0) return;
   SetVerdict(Outcome::kPreempted, kPreempted, "stopped while it was starting: no step was lost");
   Kill("a rank ended before it had a session");
 }
@@ -228,21 +238,33 @@ void Machine::Fail(const std::string& why) {
   if (AllGone()) Settled();
 }
 
+RestartDecision Machine::Decide(FailureFacts facts) const {
+  facts.steps_done = s_.StepsDone();
+  facts.restarts_used = s_.restarts;
+  facts.restarts_max = s_.config.restarts_max;
+  // One that comes while a failure settles must end like one a moment later, when the restart is decided already.
+  facts.stop_requested = s_.stop_requested && !s_.stop_while_settling;
+  return DecideRestart(facts);
+}
+
+std::string Machine::Cause() const {
+  const FailureReport& failure = *s_.failure;
+  return failure.first.rank >= 0 ? Str("rank ", failure.first.rank, " ", failure.what) : failure.what;
+}
+
 void Machine::AnnounceFailure(const RestartDecision& decision) {
-  s_.will_restart = decision.restart;
+  s_.will_restart = decision.restart && !s_.stop_requested;
   std::string next = decision.why;
   const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
-  if (s_.stop_while_settling && committed >= 0) {
-    // It would have been restarted but for the stop: VerdictBetweenAttempts says how it ended.
-    next += Str("; the checkpoint of step ", committed, " stands");
-  } else if (decision.restart) {
+  if (!decision.restart) {
+    SetVerdict(Outcome::kFailed, s_.failure->status, Cause());
+    next += Str("; the run exits with status ", s_.failure->status);
+  } else if (!s_.will_restart) {  // VerdictBetweenAttempts says how it ended
+    next = Str("not restarted: stopping on ", s_.stop_source);
+    if (committed >= 0) next += Str("; the checkpoint of step ", committed, " stands");
+  } else {
     next += committed >= 0 ? Str(", from the checkpoint of step ", committed, " or a newer one")
                            : std::string(", from the beginning unless a checkpoint is being committed");
-  } else {
-    SetVerdict(
-        Outcome::kFailed, s_.failure->status,
-        s_.failure->first.rank >= 0 ? Str("rank ", s_.failure->first.rank, " ", s_.failure->what) : s_.failure->what);
-    next += Str("; the run exits with status ", s_.failure->status);
   }
   Do(action::Report{*s_.failure, std::move(next)});
 }
@@ -250,14 +272,10 @@ void Machine::AnnounceFailure(const RestartDecision& decision) {
 void Machine::Settled() {
   s_.failure = MakeFailureReport(s_.ranks);
   const RankRecord& first = s_.failure->first;
-  AnnounceFailure(DecideRestart({.status = s_.failure->status,
-                                 .by_signal = first.state == RankState::kLost || first.exit->signal != 0,
-                                 .never_started = first.exit && first.exit->never_started,
-                                 .attached = first.progress.attached,
-                                 .steps_done = s_.StepsDone(),
-                                 .restarts_used = s_.restarts,
-                                 .restarts_max = s_.config.restarts_max,
-                                 .stop_requested = s_.stop_requested}));
+  AnnounceFailure(Decide({.status = s_.failure->status,
+                          .by_signal = first.state == RankState::kLost || first.exit->signal != 0,
+                          .never_started = first.exit && first.exit->never_started,
+                          .attached = s_.AnyAttached()}));
   Kill("the rest goes down with the failed rank");
 }
 
@@ -265,34 +283,32 @@ void Machine::FailRun(FailureReport report) {
   s_.failure = std::move(report);
   const bool launch = s_.failure->failure_class == FailureClass::kLaunch;
   AnnounceFailure(launch ? RestartDecision{false, "not restarted: the ranks could not be launched"}
-                         : DecideRestart({.status = s_.failure->status,
-                                          .by_signal = true,
-                                          .steps_done = s_.StepsDone(),
-                                          .restarts_used = s_.restarts,
-                                          .restarts_max = s_.config.restarts_max,
-                                          .stop_requested = s_.stop_requested}));
+                         : Decide({.status = s_.failure->status, .by_signal = true}));
   Kill(s_.failure->what);
-}
-
-void Machine::ShimLostAtStart() {
-  const auto lost = std::ranges::find_if(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; });
-  FailRun(MakeRunFailure(
-      FailureClass::kShimLost, Str("rank ", lost->rank, "'s belay-rank was killed while the run started"),
-      "it came from outside belay: a person, the scheduler, or the kernel for memory", 128 + SIGKILL, s_.ranks));
 }
 
 void Machine::Stop(std::string source) {
   s_.stop_requested = true;
   s_.stop_source = std::move(source);
-  // If any rank has a Session this is a program that stops at a step border; SIGTERM would only kill the slow starters.
-  const bool terminate = !s_.AnyAttached();
-  s_.terminate_sent = terminate;
   for (RankRecord& rank : s_.ranks) {
     if (rank.Gone()) continue;
-    rank.terminated_by_us = terminate;
-    Do(action::StopRank{rank.rank, terminate});
+    rank.told_to_stop = true;
+    Do(action::StopRank{rank.rank, false});
   }
   Go(JobState::kStopping, Str("stop asked for by ", s_.stop_source), s_.config.grace);
+  // A program that was started a moment ago may yet attach and leave in order; an older one knows nothing of belay.
+  s_.terminate_at = std::min(s_.programs_started + s_.config.attach_patience, now_ + s_.config.grace / 2);
+  if (Past(s_.terminate_at)) Terminate();
+}
+
+// SIGTERM is the notice that a program without belay understands.
+void Machine::Terminate() {
+  s_.terminate_at.reset();
+  // If any rank has a Session this is a program that stops at a step border; SIGTERM would only kill the slow starters.
+  if (s_.AnyAttached()) return;
+  for (const RankRecord& rank : s_.ranks) {
+    if (!rank.Gone()) Do(action::StopRank{rank.rank, true});
+  }
 }
 
 void Machine::Kill(std::string why) {
@@ -328,38 +344,22 @@ void Machine::Finish() {
 void Machine::On(const event::SpawnFailed& e) {
   if (s_.job != JobState::kStarting || !s_.mpirun_alive) return;
   s_.mpirun_alive = false;
-  FailRun(MakeRunFailure(FailureClass::kLaunch, e.error.Text(), "nothing was started",
-                         static_cast<int>(base::Describe(e.error.code).exit_status), s_.ranks));
+  FailRun(SpawnFailure(e.error, s_.ranks));
 }
 
 void Machine::On(const event::MpirunExited& e) {
   if (!s_.mpirun_alive) return;
   s_.mpirun_alive = false;
-  const std::string how = e.signal != 0 ? Str("was killed by signal ", e.signal, " (", SignalName(e.signal), ")")
-                                        : Str("ended with status ", e.status);
   switch (s_.job) {
     case JobState::kStarting:
-      if (std::ranges::any_of(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; }) &&
-          e.signal == 0 && e.status > 128) {
-        return ShimLostAtStart();
-      }
-      if (e.signal != 0) {
-        return FailRun(MakeRunFailure(FailureClass::kMpirunLost, Str("mpirun ", how, " while the run started"),
-                                      "it came from outside belay: a person or the scheduler", 128 + e.signal,
-                                      s_.ranks));
-      }
-      return FailRun(MakeRunFailure(FailureClass::kLaunch, Str("mpirun ", how, " before every rank had registered"),
-                                    "its own words are below and in mpirun.log",
-                                    static_cast<int>(ExitStatus::kUnavailable), s_.ranks));
+      if (AnyLost(s_.ranks) && e.signal == 0 && e.status > 128) return FailRun(ShimLostAtStart(s_.ranks));
+      return FailRun(MpirunEndedAtStart(e.signal, e.status, s_.ranks));
     case JobState::kSettling:
       if (e.signal == 0) return;  // a failing rank takes mpirun along, not the other way round
       [[fallthrough]];
     case JobState::kRunning:
     case JobState::kStopping:
-      return FailRun(MakeRunFailure(FailureClass::kMpirunLost, Str("mpirun ", how, " under the run"),
-                                    "it came from outside belay: a person, the scheduler, or the kernel for memory",
-                                    e.signal != 0 ? 128 + e.signal : static_cast<int>(ExitStatus::kUnavailable),
-                                    s_.ranks));
+      return FailRun(MpirunEndedUnderTheRun(e.signal, e.status, s_.ranks));
     case JobState::kReleasing:
       return Clean("mpirun has ended");
     default:
@@ -434,20 +434,11 @@ void Machine::On(const event::Tick&) {
     Say("stopping: the run's --timeout has passed");
     return Stop("--timeout");
   }
+  if (s_.job == JobState::kStopping && Past(s_.terminate_at)) Terminate();
   if (!Past(s_.deadline)) return;
   switch (s_.job) {
-    case JobState::kStarting: {
-      if (std::ranges::any_of(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kLost; }))
-        return ShimLostAtStart();
-      const auto missing =
-          std::ranges::count_if(s_.ranks, [](const RankRecord& r) { return r.state == RankState::kAbsent; });
-      return FailRun(
-          MakeRunFailure(FailureClass::kLaunch,
-                         Str(missing, " of ", s_.ranks.size(), " ranks did not come up within ",
-                             std::chrono::duration_cast<std::chrono::seconds>(s_.config.launch_timeout).count(), " s"),
-                         "mpirun's own words are below and in mpirun.log; --launch-timeout gives it longer",
-                         static_cast<int>(ExitStatus::kUnavailable), s_.ranks));
-    }
+    case JobState::kStarting:
+      return FailRun(AnyLost(s_.ranks) ? ShimLostAtStart(s_.ranks) : LaunchTimeout(s_.config.launch_timeout, s_.ranks));
     case JobState::kStopping:
       SetVerdict(Outcome::kStoppedUnsaved, kGraceExpired,
                  Str("the ranks did not leave within the grace period of ",

@@ -40,8 +40,11 @@ bool SupervisorState::AnyAttached() const {
 
 std::optional<base::SteadyTime> NextDeadline(const SupervisorState& state) {
   std::optional<base::SteadyTime> next = state.deadline;
-  if (state.job == JobState::kRunning && state.time_limit_at && (!next || *state.time_limit_at < *next))
-    next = state.time_limit_at;
+  const auto sooner = [&next](const std::optional<base::SteadyTime>& time) {
+    if (time && (!next || *time < *next)) next = time;
+  };
+  if (state.job == JobState::kRunning) sooner(state.time_limit_at);
+  if (state.job == JobState::kStopping) sooner(state.terminate_at);
   return next;
 }
 

@@ -21,6 +21,8 @@ struct SupervisorConfig {
   base::Duration grace = std::chrono::seconds(60);
   base::Duration launch_timeout = std::chrono::seconds(60);
   base::Duration settle = std::chrono::milliseconds(250);
+  // How old a program must be to be taken for one that will not attach; at most half the grace is spent on waiting.
+  base::Duration attach_patience = std::chrono::seconds(3);
   base::Duration kill_timeout = std::chrono::seconds(5);     // for shims to say that their programs are gone
   base::Duration release_timeout = std::chrono::seconds(5);  // for mpirun to leave by itself
   base::Duration clean_timeout = std::chrono::seconds(20);
@@ -52,11 +54,12 @@ struct SupervisorState {
   std::vector<RankRecord> ranks;            // by rank
   std::int32_t restarts = 0;
   bool stop_requested = false;
-  bool interrupted = false;                  // a SIGINT came: the next one kills
-  std::string stop_source;                   // "SIGTERM", "belay stop", "--timeout", "rank 2 left with status 75"
-  bool stop_while_settling = false;          // it came after a rank had failed, before that was reported
-  bool terminate_sent = false;               // programs that never attached got SIGTERM
-  std::optional<base::SteadyTime> deadline;  // of the current state
+  bool interrupted = false;                      // a SIGINT came: the next one kills
+  std::string stop_source;                       // "SIGTERM", "belay stop", "--timeout", "rank 2 left with status 75"
+  bool stop_while_settling = false;              // it came after a rank had failed, before that was reported
+  base::SteadyTime programs_started{};           // of this generation
+  std::optional<base::SteadyTime> terminate_at;  // of a stop: SIGTERM if no rank has attached by then
+  std::optional<base::SteadyTime> deadline;      // of the current state
   std::optional<base::SteadyTime> time_limit_at;
   bool mpirun_alive = false;
   std::optional<FailureReport> failure;

@@ -17,7 +17,4 @@ int CoreCount();
 // Columns of the terminal behind `fd`; no value if it is none.
 std::optional<int> TerminalColumns(int fd);
 
-// How many processes the kernel's out-of-memory killer has killed on this host since it started; no value if unknown.
-std::optional<std::uint64_t> OutOfMemoryKills();
-
 }  // namespace belay::base

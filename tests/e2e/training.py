@@ -65,13 +65,13 @@ class Training:
         """Waits until the loss of `step` is logged; fails at once if the run ends before."""
 
         def there():
-            if started.process.poll() is not None and self._last() < step:
+            if started.process.poll() is not None and self.last() < step:
                 raise AssertionError(f"ended before step {step}\n{started.text()}")
-            return self._last() >= step
+            return self.last() >= step
 
-        eventually(there, seconds, lambda: f"step {step} (last: {self._last()})\n{started.text()}")
+        eventually(there, seconds, lambda: f"step {step} (last: {self.last()})\n{started.text()}")
 
-    def _last(self):
+    def last(self):
         lines = self.lines()
         return json.loads(lines[-1])["step"] if lines else -1
 

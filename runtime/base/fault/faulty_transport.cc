@@ -50,6 +50,8 @@ class FaultyTransport::FaultyConnection final : public Connection {
     return {};
   }
 
+  void SendWithoutTimeout() override { connection_->SendWithoutTimeout(); }
+
   Result<std::optional<Message>> Receive(std::optional<Duration> deadline) override {
     auto received = connection_->Receive(deadline);
     if (reset_) return Fail(Code::kUnavailable, "injected fault: connection reset");

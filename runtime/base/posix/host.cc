@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
-#include <string>
 
 #include "runtime/base/unique_fd.h"
 
@@ -40,15 +38,6 @@ std::optional<int> TerminalColumns(int fd) {
   if (::isatty(fd) == 0) return std::nullopt;
   winsize size{};
   return ::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
-
-std::optional<std::uint64_t> OutOfMemoryKills() {
-  std::ifstream counters("/proc/vmstat");
-  std::string name;
-  for (std::uint64_t value = 0; counters >> name >> value;) {
-    if (name == "oom_kill") return value;
-  }
-  return std::nullopt;
 }
 
 }  // namespace belay::base

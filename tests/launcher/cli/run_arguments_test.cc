@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "launcher/cli/environment_table.h"
 #include "runtime/base/rng.h"
+#include "runtime/base/str.h"
 
 namespace belay::launcher {
 namespace {
@@ -81,6 +83,24 @@ TEST(RunArgumentsTest, CollectsRepeatableOptions) {
   EXPECT_THAT(parsed->options.exports,
               ElementsAre(Pair("A", std::nullopt), Pair("B", std::optional<std::string>("c=d"))));
   EXPECT_THAT(parsed->options.mca, ElementsAre(Pair("btl", "self"), Pair("pml", "ob1")));
+}
+
+TEST(RunArgumentsTest, WhatBelaySetsForEveryRankCannotBeExported) {
+  std::size_t refused = 0;
+  for (const EnvironmentVariable& v : EnvironmentTable()) {
+    if (v.side != "rank") continue;
+    const std::string complaint = Complaint({"-x", base::Str(v.name, "=1"), "p"});
+    if (complaint == "none") {
+      EXPECT_THAT(v.name, testing::AnyOf("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "PYTHONUNBUFFERED"));
+    } else {
+      EXPECT_THAT(complaint, HasSubstr(base::Str("-x ", v.name, ": belay sets")));
+      ++refused;
+    }
+  }
+  EXPECT_GE(refused, 15U);
+  EXPECT_THAT(Complaint({"-x", "BELAY_ATTEMPT", "p"}), HasSubstr("belay sets")) << "without a value too";
+  EXPECT_THAT(Complaint({"-x", "BELAY_SCRATCH=/", "p"}), HasSubstr("belay sets"));
+  EXPECT_EQ(Complaint({"-x", "BELAY_DEVICE=cpu", "p"}), "none");
 }
 
 TEST(RunArgumentsTest, EnvironmentGivesDefaultsAndOptionsWin) {

@@ -327,6 +327,19 @@ def test_arguments_need_not_be_utf8(belay):
     belay.assert_nothing_left()
 
 
+def test_values_and_paths_need_not_be_utf8(belay):
+    odd = os.fsencode(belay.path) + b"/caf\xe9"
+    os.mkdir(odd)
+    script = "import os; print(os.environb[b'WORD'], os.getcwdb().endswith(b'caf\\xe9'))"
+    done = belay.call("run", "-n", 2, "--job", "j", "--json", "-x", b"WORD=caf\xe9", "--wdir", odd, "--log-dir", odd,
+                      "--", PY, "-c", script)
+    assert done.returncode == 0 and json.loads(done.stdout)["restarts"] == 0, done.stderr
+    assert done.stderr.count("b'caf\\xe9' True") == 2, done.stderr
+    status = belay.call("status", "j", "--json", "--log-dir", odd)
+    assert json.loads(status.stdout)["state"] == "done", status.stderr
+    belay.assert_nothing_left()
+
+
 def test_the_environment_names_the_project_for_every_command(belay):
     done = belay.call("run", "-n", 1, "--job", "j", "--", "true", BELAY_PROJECT="team")
     assert done.returncode == 0

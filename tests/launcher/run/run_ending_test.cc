@@ -59,7 +59,9 @@ TEST(ResumeCommandTest, ParsesToTheSameOptions) {
                                     "90",         "--launch-timeout",
                                     "1.5",        "--max-restarts",
                                     "7",          "--timeout",
-                                    "2h",         "--",
+                                    "1234567.25", "--progress",
+                                    "always",     "--quiet",
+                                    "--json",     "--",
                                     "./t",        "-x",
                                     "--job"});
   std::vector<std::string> words = ResumeCommand(first);
@@ -74,7 +76,9 @@ TEST(ResumeCommandTest, ParsesToTheSameOptions) {
   EXPECT_EQ(again.grace_seconds, 90);
   EXPECT_EQ(again.launch_timeout_seconds, 1.5);
   EXPECT_EQ(again.max_restarts, 7);
-  EXPECT_EQ(again.timeout_seconds, 7200);
+  EXPECT_EQ(again.timeout_seconds, 1234567.25);
+  EXPECT_EQ(again.progress, ProgressMode::kAlways);
+  EXPECT_TRUE(again.quiet && again.json);
   EXPECT_EQ(again.program, first.program);
 }
 
@@ -99,12 +103,36 @@ TEST(EndingWordsTest, WhatTheRanksSavedCountsWhereBelaydCannotBeAsked) {
   EXPECT_THAT(EndingWords(state, Options({"--job", "j", "--", "./t"}), std::nullopt, 3)[1], HasSubstr("step 30"));
 }
 
-TEST(EndingWordsTest, AFailureThatWouldComeAgainIsNotRecommended) {
-  for (const int status : {64, 65, 66, 127}) {
-    const auto lines =
-        EndingWords(Ended(Outcome::kFailed, status, "rank 0"), Options({"--job", "j", "--", "./t"}), 40, 3);
-    EXPECT_THAT(lines.back(), testing::Not(HasSubstr("continue with"))) << status;
+TEST(EndingWordsTest, AFailureThatWouldComeAgainIsToBeMendedFirst) {
+  for (const int status : {64, 65, 66, 126, 127}) {
+    const SupervisorState state = Ended(Outcome::kFailed, status, "rank 0");
+    EXPECT_THAT(EndingWords(state, Options({"--job", "j", "--", "./t"}), 40, 3).back(),
+                HasSubstr("step 40; once that is mended, continue with: belay run"))
+        << status;
   }
+  EXPECT_THAT(EndingWords(Ended(Outcome::kFailed, 23, "rank 0"), Options({"--job", "j", "--", "./t"}), 40, 3).back(),
+              HasSubstr("step 40; continue with: belay run"));
+}
+
+TEST(EndingWordsTest, AFreshJobIsNamedWhateverEndedIt) {
+  for (const Outcome outcome :
+       {Outcome::kPreempted, Outcome::kStoppedUnsaved, Outcome::kFailed, Outcome::kInterrupted}) {
+    EXPECT_THAT(EndingWords(Ended(outcome, 1, "ended"), Options({"--", "./t"}), std::nullopt, 3).back(),
+                HasSubstr("run it again with: belay run -n 1 --job t-"))
+        << Name(outcome);
+    EXPECT_THAT(EndingWords(Ended(outcome, 1, "ended"), Options({"--job", "j", "--", "./t"}), std::nullopt, 3),
+                testing::SizeIs(1))
+        << Name(outcome) << ": nothing is saved, and the name is known";
+  }
+}
+
+TEST(EndingWordsTest, AFailureThatHasBeenReportedIsNotSaidTwice) {
+  SupervisorState state = Ended(Outcome::kFailed, 23, "rank 0 exited with status 23");
+  state.failure.emplace();
+  EXPECT_THAT(EndingWords(state, Options({"--job", "j", "--", "./t"}), std::nullopt, 3), IsEmpty());
+  state.failure.reset();
+  EXPECT_THAT(EndingWords(state, Options({"--job", "j", "--", "./t"}), std::nullopt, 3),
+              ElementsAre("belay: rank 0 exited with status 23\n"));
 }
 
 TEST(EndingWordsTest, AFinishedRunThatSavedNothingSaysSo) {

@@ -65,6 +65,15 @@ TEST_F(RunFolderTest, AFolderThatIsBeingMadeIsLeftAloneAMinute) {
   EXPECT_FALSE(Exists(files_, young));
 }
 
+TEST_F(RunFolderTest, WhatOnlyLooksLikeARunIsLeftAlone) {
+  // Not 16 digits, not hex, not lower case: somebody else's, however old and unlocked.
+  const std::vector<std::string> others = {"r-notes", "r-00000000000000a", "r-00000000000000abc", "r-00000000000000AB",
+                                           "r-00000000000000ag"};
+  for (const std::string& name : others) ASSERT_OK(files_.MakeDirectory(scratch_ / name, 0700));
+  ASSERT_OK(Make(std::chrono::hours(24)));
+  for (const std::string& name : others) EXPECT_TRUE(Exists(files_, scratch_ / name)) << name;
+}
+
 TEST_F(RunFolderTest, AFolderThatCannotBeMadeIsAnError) {
   EXPECT_CODE(RunFolder::Make(files_, scratch_ / "none", base::SystemClock().WallNow()), kNotFound);
 }

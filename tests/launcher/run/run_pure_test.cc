@@ -5,11 +5,13 @@
 
 #include "launcher/rank/rank_environment.h"
 #include "launcher/run/console.h"
+#include "launcher/run/last_run.h"
 #include "launcher/run/mpirun_command.h"
 #include "launcher/run/progress_line.h"
 #include "launcher/run/run_directory.h"
 #include "launcher/run/run_loop.h"
 #include "launcher/run/verdict.h"
+#include "runtime/base/sim/mem_file_system.h"
 
 namespace belay::launcher {
 namespace {
@@ -19,16 +21,17 @@ using testing::Contains;
 using testing::Pair;
 
 TEST(MpirunCommandTest, IsWhatWeKnowToWork) {
-  EXPECT_EQ(
-      ShellCommand(MpirunCommand({.ranks = 4,
-                                  .shim = "/opt/belay/bin/belay-rank",
-                                  .scratch_directory = "/tmp/belay-0/r-1/a1",
-                                  .memory_directory = "/dev/shm/belay-0-r-1-a1",
-                                  .mca = {{"btl", "self,vader"}}})),
-      "mpirun --bind-to none --oversubscribe -n 4 --mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 5 "
-      "--mca oob_tcp_keepalive_probes 8 --mca orte_tmpdir_base /tmp/belay-0/r-1/a1 "
-      "--mca btl_vader_backing_directory /dev/shm/belay-0-r-1-a1 --mca btl self,vader "
-      "-x BELAY_LAUNCHER_SOCKET -x BELAY_ATTEMPT -x BELAY_SCRATCH /opt/belay/bin/belay-rank");
+  EXPECT_EQ(ShellCommand(MpirunCommand({.ranks = 4,
+                                        .shim = "/opt/belay/bin/belay-rank",
+                                        .scratch_directory = "/tmp/belay-0/r-1/a1",
+                                        .memory_directory = "/dev/shm/belay-0-r-1-a1",
+                                        .mca = {{"btl", "self,vader"}}})),
+            "mpirun --bind-to none --oversubscribe -n 4 --mca plm isolated "
+            "--mca ras '^slurm,tm,lsf,loadleveler,gridengine,alps' --mca orte_default_hostfile none "
+            "--mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 5 "
+            "--mca oob_tcp_keepalive_probes 8 --mca orte_tmpdir_base /tmp/belay-0/r-1/a1 "
+            "--mca btl_vader_backing_directory /dev/shm/belay-0-r-1-a1 --mca btl self,vader "
+            "-x BELAY_LAUNCHER_SOCKET -x BELAY_ATTEMPT -x BELAY_SCRATCH /opt/belay/bin/belay-rank");
 }
 
 TEST(MpirunCommandTest, TheUsersParameterReplacesOurs) {
@@ -175,6 +178,28 @@ TEST(RunDirectoryTest, LauncherRecordRoundTripsAndDamageIsFound) {
   EXPECT_EQ(decoded->generation, base::Generation(9));
   for (const char* bad : {"", "{", "[]", "{}", "{\"pid\":\"x\",\"socket\":\"s\"}", "{\"pid\":1}", "null"}) {
     EXPECT_FALSE(DecodeLauncherRecord(bad)) << bad;
+  }
+}
+
+TEST(LastRunTest, TheNewestAttemptIsFoundWhereverItsFilesAre) {
+  base::MemFileSystem files;
+  const JobFolder folder = MakeJobFolder("/data", "p", "j", "");
+  ASSERT_TRUE(base::MakeDirectories(files, folder.path, 0700));
+  EXPECT_EQ(FollowLastRun(files, folder).attempts_path, folder.path) << "nothing ran yet";
+
+  const std::string logs = "/logs/p/j/gen-7";
+  ASSERT_TRUE(WriteLastRun(files, folder, {.generation = base::Generation(7), .run_directory = logs}));
+  EXPECT_EQ(FollowLastRun(files, folder).attempts_path, folder.path) << "it is gone";
+  ASSERT_TRUE(base::MakeDirectories(files, logs, 0700));
+  EXPECT_EQ(FollowLastRun(files, folder).attempts_path, "/logs/p/j");
+  EXPECT_EQ(FollowLastRun(files, folder).path, folder.path);
+}
+
+TEST(LastRunTest, DamageIsNoTrace) {
+  for (const char* bad :
+       {"", "{", "[]", "{}", "null", "{\"generation\":\"7\"}", "{\"generation\":7,\"run_directory\":\"/a\"}",
+        "{\"generation\":\"x\",\"run_directory\":\"/a\"}", "{\"generation\":\"7\",\"run_directory\":\"a\"}"}) {
+    EXPECT_FALSE(DecodeLastRun(bad)) << bad;
   }
 }
 

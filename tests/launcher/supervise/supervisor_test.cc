@@ -51,6 +51,21 @@ class Driver {
     ASSERT_EQ(state_.job, JobState::kCleaning);
     Feed(event::CleanedUp{});
   }
+  // Programs that do not attach are taken for plain ones from then on.
+  void GrowOld() { now_ += config_.attach_patience; }
+  int Sigterms() const {
+    return static_cast<int>(std::ranges::count_if(actions_, [](const Action& a) {
+      const auto* stop = std::get_if<action::StopRank>(&a);
+      return stop != nullptr && stop->terminate;
+    }));
+  }
+  std::vector<std::string> Reports() const {
+    std::vector<std::string> next;
+    for (const Action& a : actions_) {
+      if (const auto* report = std::get_if<action::Report>(&a)) next.push_back(report->next);
+    }
+    return next;
+  }
   template <typename A>
   int Count() const {
     return static_cast<int>(
@@ -157,6 +172,20 @@ TEST(SupervisorTest, OrdinaryFailureBeforeTheFirstStepIsNotRestarted) {
   EXPECT_EQ(d.verdict().exit_status, 1);
 }
 
+TEST(SupervisorTest, AProgramWhoseStepsCannotBeSeenIsNotSaidToHaveDoneNone) {
+  Driver plain;
+  plain.RunAll();
+  plain.Exit(0, 1);
+  plain.Wait(300ms);
+  EXPECT_THAT(plain.Reports(), testing::ElementsAre(testing::HasSubstr("belay cannot see the steps")));
+  Driver attached;
+  attached.RunAll();
+  attached.Attach(1, 0);
+  attached.Exit(0, 1);  // the rank that failed had no session yet
+  attached.Wait(300ms);
+  EXPECT_THAT(attached.Reports(), testing::ElementsAre(testing::HasSubstr("before its first finished step")));
+}
+
 TEST(SupervisorTest, OrdinaryFailureAfterAStepIsRestarted) {
   Driver d;
   d.RunAll();
@@ -185,12 +214,9 @@ TEST(SupervisorTest, StopOfAttachedRanksSetsThePageAndSendsNoSignal) {
   d.Attach(0, 3);
   d.Feed(event::StopAsked{"SIGTERM"});
   EXPECT_EQ(d.state().job, JobState::kStopping);
-  for (const Action& a : d.actions_) {
-    if (const auto* stop = std::get_if<action::StopRank>(&a)) {
-      EXPECT_FALSE(stop->terminate);
-    }
-  }
   EXPECT_EQ(d.Count<action::StopRank>(), 2);
+  d.Wait(10s);
+  EXPECT_EQ(d.Sigterms(), 0);
   d.Exit(0, 75);
   d.Exit(1, 75);
   d.Down();
@@ -198,16 +224,84 @@ TEST(SupervisorTest, StopOfAttachedRanksSetsThePageAndSendsNoSignal) {
   EXPECT_EQ(d.verdict().outcome, Outcome::kPreempted);
 }
 
-TEST(SupervisorTest, StopOfProgramsThatNeverAttachedSendsSigterm) {
+TEST(SupervisorTest, StopOfProgramsThatNeverAttachedSendsSigtermAtOnce) {
   Driver d;
   d.RunAll();
+  d.GrowOld();
   d.Feed(event::StopAsked{"SIGTERM"});
-  EXPECT_TRUE(d.state().terminate_sent);
+  EXPECT_EQ(d.Sigterms(), 2);
   d.Exit(0, 143, SIGTERM);
   d.Exit(1, 0);
   d.Down();
   EXPECT_EQ(d.verdict().exit_status, 72);
   EXPECT_EQ(d.verdict().outcome, Outcome::kStoppedUnsaved);
+}
+
+TEST(SupervisorTest, AYoungProgramGetsSigtermOnceItIsOldEnough) {
+  Driver d;
+  d.RunAll();
+  d.now_ += 1s;
+  d.Feed(event::StopAsked{"SIGTERM"});
+  EXPECT_EQ(d.Sigterms(), 0);
+  EXPECT_EQ(NextDeadline(d.state()), d.now_ + 2s);
+  d.Wait(1s);
+  EXPECT_EQ(d.Sigterms(), 0);
+  d.Exit(1, 0);
+  d.Wait(1s);
+  EXPECT_EQ(d.Sigterms(), 1) << "to the rank that is still there";
+  d.Wait(10s);
+  EXPECT_EQ(d.Sigterms(), 1) << "once";
+}
+
+TEST(SupervisorTest, AYoungProgramGetsSigtermWithHalfTheGraceLeft) {
+  Driver d;
+  d.config().grace = 1s;
+  d.Take(Begin(d.config(), d.now_));
+  d.RunAll();
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Wait(500ms);
+  EXPECT_EQ(d.Sigterms(), 2);
+}
+
+TEST(SupervisorTest, AProgramThatAttachesAfterTheStopIsLeftToEndInOrder) {
+  Driver d;
+  d.RunAll();
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Attach(0, 0);
+  d.Wait(3s);
+  EXPECT_EQ(d.Sigterms(), 0) << "the other one is only slow";
+  d.Attach(1, 0);
+  d.Attach(0, 1, 1, 2);
+  d.Exit(0, 75);
+  d.Attach(1, 1, 1, 2);
+  d.Exit(1, 75);
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 75);
+}
+
+TEST(SupervisorTest, AStopBeforeTheFirstStepLosesNothing) {
+  Driver d;
+  d.RunAll();
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Attach(0, 0, -1, 3);
+  d.Attach(1, 0, -1, 3);
+  d.Exit(0, 72);
+  d.Exit(1, 72);
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 75);
+  EXPECT_THAT(d.verdict().reason, testing::HasSubstr("before the first step"));
+}
+
+TEST(SupervisorTest, ASchedulersOwnSigtermToAYoungProgramIsNoFailure) {
+  Driver d;
+  d.RunAll();
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Exit(0, 143, SIGTERM);
+  d.Exit(1, 143, SIGTERM);
+  EXPECT_EQ(d.Sigterms(), 0);
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 72);
+  EXPECT_FALSE(d.state().failure);
 }
 
 TEST(SupervisorTest, OneRankOfAPlainProgramMaySaveForAll) {
@@ -348,13 +442,40 @@ TEST(SupervisorTest, AStopWhileAFailureSettlesLeavesTheCheckpoint) {
   EXPECT_EQ(d.state().job, JobState::kDone);
   EXPECT_EQ(d.verdict().outcome, Outcome::kPreempted);
   EXPECT_EQ(d.verdict().exit_status, 75);
+  EXPECT_THAT(d.Reports(), testing::ElementsAre("not restarted: stopping on SIGTERM; the checkpoint of step 8 stands"));
+}
+
+TEST(SupervisorTest, AStopWhileAFailureSettlesThatWouldNotBeRestartedChangesNothing) {
+  Driver d(2, 0);
+  d.RunAll();
+  d.Attach(0, 10, 8);
+  d.Attach(1, 10, 8);
+  d.Exit(0, 23);
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Exit(1, 137, SIGKILL);
+  d.Down();
+  EXPECT_EQ(d.verdict().outcome, Outcome::kFailed);
+  EXPECT_EQ(d.verdict().exit_status, 23);
+}
+
+TEST(SupervisorTest, MpirunsOwnStatusIsNeverTheRuns) {
+  for (const int status : {0, 1, 143}) {
+    Driver d(2, 0);
+    d.RunAll();
+    d.Feed(event::MpirunExited{status, 0});
+    d.Exit(0, 137, SIGKILL);
+    d.Exit(1, 137, SIGKILL);
+    d.Down();
+    EXPECT_EQ(d.verdict().exit_status, 69) << status;
+  }
 }
 
 TEST(SupervisorTest, ARankThatSaysTooLateThatItHadAttachedDoesNotWaitInVain) {
   Driver d;
   d.RunAll();
+  d.GrowOld();
   d.Feed(event::StopAsked{"SIGTERM"});
-  ASSERT_TRUE(d.state().terminate_sent);
+  ASSERT_EQ(d.Sigterms(), 2);
   d.Exit(0, 143, SIGTERM);  // it had no session yet
   EXPECT_EQ(d.state().job, JobState::kStopping);
   d.Attach(1, 0);  // this one had: it waits for the other in MPI_Init
@@ -385,7 +506,8 @@ TEST(SupervisorTest, ARestartThatIsRefusedSaysWhy) {
   ASSERT_EQ(d.state().job, JobState::kRenewing);
   d.Feed(event::Refused{base::Error{base::Code::kUnavailable, "no belayd", nullptr}});
   EXPECT_FALSE(d.state().failure.has_value()) << "the report of the attempt before has been printed already";
-  EXPECT_THAT(d.verdict().reason, testing::HasSubstr("no belayd"));
+  EXPECT_EQ(d.verdict().reason,
+            "rank 0 was killed by signal 9 (SIGKILL) after step 10, and the run cannot restart: no belayd");
   EXPECT_EQ(d.verdict().exit_status, 69);
 }
 
