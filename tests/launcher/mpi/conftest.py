@@ -22,7 +22,7 @@ def wait_for(what, condition, seconds=PATIENCE):
         if value:
             return value
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
+    raise AssertionError(f"{what() if callable(what) else what} did not happen within {seconds} s")
 
 
 class Belay:
@@ -88,22 +88,25 @@ class Belay:
 
     def assert_nothing_left(self):
         wait_for("the end of every process", lambda: not self.processes())
-        runtime = pathlib.Path(os.environ.get("XDG_RUNTIME_DIR", "")) / "belay"
-        folder = runtime if "XDG_RUNTIME_DIR" in os.environ else pathlib.Path(f"/tmp/belay-{os.getuid()}")
-        left = [p for p in folder.glob("r-*") if p.name not in self.scratch_before] if folder.exists() else []
-        # A run killed before mpirun was there leaves its empty folder to the next run.
-        assert [p for p in left if any(p.glob("a*"))] == [], "scratch folders of mpirun are left"
-        assert sorted(p.name for p in pathlib.Path("/dev/shm").glob("belay-*")) == self.memory_before
+        # Other runs of this machine come and go: what is left over stays.
+        fresh = set(self.leftovers()) - set(self.leftovers_before)
+        wait_for(lambda: f"the end of what the run left: {fresh & set(self.leftovers())}",
+                 lambda: not fresh & set(self.leftovers()), 20)
+
+    @staticmethod
+    def leftovers():
+        """Scratch folders of mpirun and the ranks' shared memory, of every run. (A run killed before mpirun was there leaves its
+        empty folder to the next run.)"""
+        folder = pathlib.Path(f"/tmp/belay-{os.getuid()}")
+        if "XDG_RUNTIME_DIR" in os.environ:
+            folder = pathlib.Path(os.environ["XDG_RUNTIME_DIR"]) / "belay"
+        return [str(p) for p in [*folder.glob("r-*/a*"), *pathlib.Path("/dev/shm").glob("belay-*")]]
 
 
 @pytest.fixture
 def belay(tmp_path):
     harness = Belay(tmp_path)
-    folder = pathlib.Path(f"/tmp/belay-{os.getuid()}")
-    if "XDG_RUNTIME_DIR" in os.environ:
-        folder = pathlib.Path(os.environ["XDG_RUNTIME_DIR"]) / "belay"
-    harness.scratch_before = [p.name for p in folder.glob("r-*")] if folder.exists() else []
-    harness.memory_before = sorted(p.name for p in pathlib.Path("/dev/shm").glob("belay-*"))
+    harness.leftovers_before = harness.leftovers()
     yield harness
     # A failed test must not leave its ranks to the next one.
     for pid, _ in harness.processes():
