@@ -12,7 +12,8 @@ std::vector<OptionSpec> JobOptions() {
   return {
       {"project", "", "NAME", "the job's project; default: default", "BELAY_PROJECT", false},
       {"data-dir", "", "DIR", "where the run was told to keep its data", "BELAY_DATA_DIR", false},
-      {"log-dir", "", "DIR", "where the run was told to keep its logs", "BELAY_LOG_DIR", false},
+      {"log-dir", "", "DIR", "where the run was told to keep its logs; default: where the newest run did",
+       "BELAY_LOG_DIR", false},
       {"json", "", "", "the result as JSON", "", false},
   };
 }

@@ -143,19 +143,19 @@ class Sandbox:
         assert not bare, f"uncommitted checkpoints are left: {bare}"
         sockets = [p for p in self.root.rglob("*") if p.is_socket()]
         assert not sockets, f"sockets are left: {sockets}"
-        # Other runs of this machine come and go: what is left over stays.
+        # Other runs beside this one: what a living process has mapped or was told of is theirs.
         fresh = set(os.listdir("/dev/shm")) - self.shared_memory_before
-        orphans = {name for name in fresh if not self._mapped(name)}
-        eventually(lambda: not orphans & set(os.listdir("/dev/shm")), 20,
-                   lambda: f"shared memory is left: {orphans & set(os.listdir('/dev/shm'))}")
+        eventually(lambda: not self._orphans(fresh), 20, lambda: f"shared memory is left: {self._orphans(fresh)}")
 
     @staticmethod
-    def _mapped(name):
-        for maps in pathlib.Path("/proc").glob("[0-9]*/maps"):
-            with contextlib.suppress(OSError):
-                if f"/dev/shm/{name}" in maps.read_text(errors="replace"):
-                    return True
-        return False
+    def _orphans(names):
+        orphans = set(names) & set(os.listdir("/dev/shm"))
+        for entry in pathlib.Path("/proc").glob("[0-9]*"):
+            for file in ("maps", "environ"):
+                with contextlib.suppress(OSError):
+                    text = (entry / file).read_text(errors="replace")
+                    orphans -= {name for name in orphans if f"/dev/shm/{name}" in text}
+        return orphans
 
     def close(self):
         for process in self.processes():

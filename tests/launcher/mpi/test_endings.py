@@ -102,6 +102,18 @@ def test_a_full_disk_at_the_start_is_called_that(belay):
     belay.assert_nothing_left()
 
 
+def test_a_full_disk_costs_the_notes_and_not_the_training(belay):
+    assert belay.call("daemon", "start").returncode == 0  # which has room
+    faults = "file.durable.after_write=nospace@{}"
+    done = belay.call("run", "-n", 1, "--job", "j", "--", "true", BELAY_FAULTS=faults.format(1))
+    assert done.returncode == 73, "without launcher.json nobody could stop it"
+    for nth, note in [(2, "belay stop and status"), (3, "no run.json"), (4, "--log-dir"), (5, "no verdict.json")]:
+        done = belay.call("run", "-n", 1, "--job", "j", "--", "echo", "trained", BELAY_FAULTS=faults.format(nth))
+        assert done.returncode == 0 and "[0] trained" in done.stdout and note in done.stderr, (nth, done.stderr)
+    assert belay.call("daemon", "stop").returncode == 0
+    belay.assert_nothing_left()
+
+
 def test_the_command_that_goes_on_does(belay):
     """Of a run without --job the name is known from its last words only."""
     run = belay.start("run", "-n", 1, "--grace", "90s", "-x", "EXTRA=a b", "--", PY, "-c", SAVER)

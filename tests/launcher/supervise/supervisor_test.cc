@@ -750,6 +750,11 @@ class World {
       mpirun_ = false;
       return Feed(event::MpirunExited{static_cast<int>(rng_.Below(2)), rng_.Below(4) == 0 ? SIGKILL : 0});
     }
+    if (mpirun_ && std::ranges::none_of(ranks_, &Rank::registered) && rng_.Below(60) == 0) {
+      mpirun_ = false;
+      ranks_.assign(config_.world_size, Rank{});
+      return Feed(event::SpawnFailed{base::Error{base::Code::kNoSpace, "no room", nullptr}});
+    }
     if (ranks_.empty()) return;
     const auto r = static_cast<std::int32_t>(rng_.Below(ranks_.size()));
     Rank& rank = ranks_[r];
