@@ -197,6 +197,9 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
       if (const std::string name = text.substr(0, equals); IsBelaysOwn(name)) {
         return Fail(Code::kInvalidArgument, "-x ", name,
                     ": belay sets this variable for every rank itself (belay help environment); leave it out");
+      } else if (std::ranges::any_of(name, [](char c) { return c <= ' ' || c > '~'; })) {
+        return Fail(Code::kInvalidArgument, "-x '", name,
+                    "': the name of a variable is printable ASCII without blanks");
       }
       options.exports.emplace_back(text.substr(0, equals),
                                    equals == std::string::npos ? std::nullopt : std::optional(text.substr(equals + 1)));

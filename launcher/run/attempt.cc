@@ -43,8 +43,10 @@ base::Status Attempt::Start(std::function<void(event::MpirunExited)> ended) {
   // Without /dev/shm Open MPI falls back to its session folder.
   if (!setup_.files.MakeDirectory(names_.memory_directory, 0700)) names_.memory_directory = names_.scratch_directory;
   BELAY_ASSIGN(const std::string shim, FindShim(setup_.files));
-  BELAY_ASSIGN(const std::unique_ptr<base::File> log,
-               setup_.files.Open(folder_.MpirunLog(), {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));
+  auto log = setup_.files.Open(folder_.MpirunLog(), {.mode = base::OpenOptions::Mode::kCreateOrTruncate});
+  // A full disk costs mpirun's words, not the training.
+  if (!log) log = setup_.files.Open("/dev/null", {.mode = base::OpenOptions::Mode::kCreateOrTruncate});
+  if (!log) return tl::unexpected<base::Error>(std::move(log).error());
   base::SpawnRequest request;
   request.argv = MpirunCommand({.ranks = setup_.options.ranks,
                                 .shim = shim,
@@ -56,8 +58,8 @@ base::Status Attempt::Start(std::function<void(event::MpirunExited)> ended) {
   // Open MPI unblocks signals for the ranks itself.
   request.blocked_signals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
   request.environment = MpirunEnvironment(base::WholeEnvironment(), names_, base::UserId() == 0);
-  request.output = base::UniqueFd(::dup(log->Descriptor()));
-  request.error = base::UniqueFd(::dup(log->Descriptor()));
+  request.output = base::UniqueFd(::dup((*log)->Descriptor()));
+  request.error = base::UniqueFd(::dup((*log)->Descriptor()));
   if (!request.output.valid() || !request.error.valid()) return base::FailErrno(errno, "cannot duplicate a descriptor");
   auto pid = setup_.spawner.Spawn(std::move(request));
   if (!pid) {

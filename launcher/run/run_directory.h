@@ -1,6 +1,7 @@
 // Where a run keeps its files: <data dir>/.runs/<project>/<job>/
 //
 //   launcher.json      who runs the job now; there while it runs
+//   last.json          where the newest attempt keeps its files (last_run.h)
 //   gen-<g>/           one attempt: run.json, rank-00000.log ..., mpirun.log, verdict.json at its end, and what the
 //                      training program leaves (metrics.jsonl, events.out.tfevents.*)
 #pragma once

@@ -101,6 +101,8 @@ TEST(RunArgumentsTest, WhatBelaySetsForEveryRankCannotBeExported) {
   EXPECT_THAT(Complaint({"-x", "BELAY_ATTEMPT", "p"}), HasSubstr("belay sets")) << "without a value too";
   EXPECT_THAT(Complaint({"-x", "BELAY_SCRATCH=/", "p"}), HasSubstr("belay sets"));
   EXPECT_EQ(Complaint({"-x", "BELAY_DEVICE=cpu", "p"}), "none");
+  EXPECT_THAT(Complaint({"-x", "caf\xE9=1", "p"}), HasSubstr("printable ASCII"));
+  EXPECT_EQ(Complaint({"-x", "VALUE=caf\xE9", "p"}), "none");
 }
 
 TEST(RunArgumentsTest, EnvironmentGivesDefaultsAndOptionsWin) {
