@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
 
-#include "runtime/base/str.h"
+#include "runtime/base/control_group.h"
 
 namespace belay::checkpoint {
 
@@ -15,25 +14,7 @@ constexpr std::size_t kSmallFileBytesMax = 64 << 10;
 }
 
 std::vector<std::string> MemoryLimitFiles(const std::string& proc_self_cgroup) {
-  std::vector<std::string> files;
-  std::istringstream lines(proc_self_cgroup);
-  for (std::string line; std::getline(lines, line);) {  // number:controllers:path
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool unified = controllers == ",,";
-    if (!unified && controllers.find(",memory,") == std::string::npos) continue;
-    const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    const std::string name = unified ? "/memory.max" : "/memory.limit_in_bytes";
-    for (std::string path = line.substr(second + 1);;) {
-      while (!path.empty() && path.back() == '/') path.pop_back();
-      files.push_back(root + path + name);
-      if (path.empty()) break;
-      path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
-    }
-  }
-  return files;
+  return base::MemoryGroupFiles(proc_self_cgroup, "memory.max", "memory.limit_in_bytes");
 }
 
 std::optional<std::uint64_t> LeastMemoryLimit(base::FileSystem& files, const std::vector<std::string>& limit_files) {

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
+
+#include "runtime/base/control_group.h"
 
 namespace belay::launcher {
 namespace {
@@ -12,24 +13,7 @@ constexpr std::uint64_t kFileBytesMax = 64 << 10;
 }  // namespace
 
 std::vector<std::string> KillCountFiles(const std::string& proc_self_cgroup) {
-  std::vector<std::string> files;
-  std::istringstream lines(proc_self_cgroup);
-  for (std::string line; std::getline(lines, line);) {  // number:controllers:path
-    const std::size_t first = line.find(':');
-    const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const bool unified = controllers == ",,";
-    if (!unified && controllers.find(",memory,") == std::string::npos) continue;
-    const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    const std::string name = unified ? "/memory.events" : "/memory.oom_control";
-    for (std::string path = line.substr(second + 1);;) {
-      while (path.ends_with('/')) path.pop_back();
-      files.push_back(root + path + name);
-      if (path.empty()) break;
-      path.resize(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
-    }
-  }
+  std::vector<std::string> files = base::MemoryGroupFiles(proc_self_cgroup, "memory.events", "memory.oom_control");
   files.emplace_back("/proc/vmstat");
   return files;
 }
