@@ -17,7 +17,10 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 find_program(BELAY_CCACHE ccache)
 if(BELAY_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${BELAY_CCACHE})
-  set(CMAKE_C_COMPILER_LAUNCHER ${BELAY_CCACHE})
-  set(CMAKE_CUDA_COMPILER_LAUNCHER ${BELAY_CCACHE})
+  # Another checkout of the same sources finds the objects too, and a precompiled header does not keep any out.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+      CCACHE_SLOPPINESS=pch_defines,time_macros ${BELAY_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})
 endif()
