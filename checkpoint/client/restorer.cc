@@ -162,6 +162,16 @@ class FileRestorer final : public Restorer {
     std::unique_ptr<ByteSource> source;
   };
 
+  // Do the runs take all of it, one after the other?
+  static bool FillsChunk(const PlannedRead& read) {
+    std::uint64_t at = read.data_begin;
+    for (const TargetRun& run : read.runs) {
+      if (run.run.source != at) return false;
+      at += run.run.bytes;
+    }
+    return at == read.data_end;
+  }
+
   void AddProblem(const std::string& file, Error error) { problems_.emplace(file, std::move(error)); }
 
   // What the planner misses may be in a file that cannot be read: then that file is the reason.
@@ -177,6 +187,11 @@ class FileRestorer final : public Restorer {
     // A chunk that goes to one place whole is read there and digested in place.
     if (read.runs.size() == 1 && read.runs.front().run.bytes == read.bytes()) {
       return reader.ReadChunk(chunk, {place(read.runs.front()), read.bytes()});
+    }
+    if (reader.InMemory() && FillsChunk(read)) {
+      std::vector<CopyPiece> pieces;
+      for (const TargetRun& run : read.runs) pieces.push_back({nullptr, place(run), run.run.bytes});
+      return reader.ReadChunkInto(chunk, pieces);
     }
     BELAY_TRY(reader.ReadChunk(chunk, buffer.first(read.bytes())));
     for (const TargetRun& run : read.runs) {

@@ -21,6 +21,7 @@ class MemoryBytes final : public ByteSource {
   MemoryBytes(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes)
       : memory_(std::move(memory)), offset_(offset), bytes_(bytes) {}
   std::uint64_t Size() const override { return bytes_; }
+  const std::byte* Data() const override { return memory_.bytes().data() + offset_; }
   Status Read(std::uint64_t offset, std::span<std::byte> bytes) const override {
     BELAY_CHECK(offset <= bytes_ && bytes.size() <= bytes_ - offset, "reads beyond the image");
     if (!bytes.empty()) std::memcpy(bytes.data(), memory_.bytes().data() + offset_ + offset, bytes.size());
@@ -125,13 +126,33 @@ std::uint64_t ShardReader::ChunkSize(std::uint64_t chunk) const {
 
 Status ShardReader::ReadChunk(std::uint64_t chunk, std::span<std::byte> bytes) const {
   BELAY_CHECK(chunk < header_.digests.size() && bytes.size() == ChunkSize(chunk), "chunk ", chunk, " of ", name());
+  if (InMemory()) {
+    CopyPiece whole{nullptr, bytes.data(), bytes.size()};
+    return ReadChunkInto(chunk, {&whole, 1});
+  }
   if (auto read = source_->Read(header_.plan.header_bytes + chunk * kChunkBytes, bytes); !read) {
     return base::Wrap(std::move(read).error(), "cannot read ", name(), " (", Place(chunk), ")");
   }
-  if (DigestChunk(bytes) != header_.digests[chunk]) {
-    return Fail(Code::kCorrupt, name(), " is damaged: the digest of ", Place(chunk), " does not match");
+  return CheckDigest(chunk, DigestChunk(bytes));
+}
+
+Status ShardReader::ReadChunkInto(std::uint64_t chunk, std::span<CopyPiece> pieces) const {
+  BELAY_CHECK(chunk < header_.digests.size() && InMemory(), "chunk ", chunk, " of ", name());
+  const std::uint64_t size = ChunkSize(chunk);
+  const std::byte* const begin = source_->Data() + header_.plan.header_bytes + chunk * kChunkBytes;
+  std::uint64_t at = 0;
+  for (CopyPiece& piece : pieces) {
+    piece.source = begin + at;
+    at += piece.bytes;
   }
-  return {};
+  BELAY_CHECK(at == size, "pieces of ", at, " bytes for a chunk of ", size);
+  base::PopulateForReading({begin, size});
+  return CheckDigest(chunk, CopyAndDigest(pieces));
+}
+
+Status ShardReader::CheckDigest(std::uint64_t chunk, const ChunkDigest& found) const {
+  if (found == header_.digests[chunk]) return {};
+  return Fail(Code::kCorrupt, name(), " is damaged: the digest of ", Place(chunk), " does not match");
 }
 
 std::string ShardReader::Place(std::uint64_t chunk) const {

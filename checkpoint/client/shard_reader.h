@@ -18,10 +18,13 @@
 namespace belay::checkpoint {
 
 // Bytes by offset. Any thread.
+// `Data` is an optimisation: a reader that has it copies and digests in one pass.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
   virtual std::uint64_t Size() const = 0;
+  // Where the bytes lie if they are in memory already, else null.
+  virtual const std::byte* Data() const { return nullptr; }
   // Fills `bytes`, which must lie inside; kIo.
   virtual base::Status Read(std::uint64_t offset, std::span<std::byte> bytes) const = 0;
 };
@@ -40,10 +43,17 @@ class ShardReader {
   std::uint64_t ChunkSize(std::uint64_t chunk) const;
   // Chunk `chunk` of the data section into `bytes`, exactly ChunkSize(chunk), checked. kCorrupt, kIo.
   base::Status ReadChunk(std::uint64_t chunk, std::span<std::byte> bytes) const;
+  // The file's bytes are in memory: ReadChunkInto may be called.
+  bool InMemory() const { return source_->Data() != nullptr; }
+  // The same as ReadChunk into several places at once: `pieces` fill the chunk together, in order; only their
+  // destinations and sizes are looked at. kCorrupt: the places hold wrong bytes.
+  base::Status ReadChunkInto(std::uint64_t chunk, std::span<CopyPiece> pieces) const;
   // "file bytes 4096 to 8192, tensor model.weight from its byte 0"
   std::string Place(std::uint64_t chunk) const;
 
  private:
+  base::Status CheckDigest(std::uint64_t chunk, const ChunkDigest& found) const;
+
   ShardReader(ShardHeader header, std::unique_ptr<ByteSource> source)
       : header_(std::move(header)), source_(std::move(source)) {}
 

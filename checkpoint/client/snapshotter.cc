@@ -5,6 +5,8 @@
 #include <cstring>
 #include <mutex>
 #include <optional>
+#include <stop_token>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -24,6 +26,7 @@ using base::Status;
 // Small states are not worth waking threads for.
 constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
 constexpr int kThreadsMax = 4;
+constexpr std::size_t kTouchBytes = 64 * base::kMiB;  // between two looks whether the memory is still wanted
 constexpr base::Duration kGiveUpWait = std::chrono::milliseconds(500);
 // The training loop waits meanwhile.
 constexpr base::Duration kConnectTimeout = std::chrono::seconds(3);
@@ -35,6 +38,17 @@ int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   const int fair = cores / (2 * std::max(1, options.attach.world_size));
   return std::clamp(fair, 1, by_size);
+}
+
+// `work` on this thread and up to threads - 1 others; it goes on with fewer where the system has no more.
+void RunWith(int threads, const std::function<void()>& work) {
+  std::vector<std::jthread> helpers;
+  try {
+    for (int i = 1; i < threads; ++i) helpers.emplace_back(work);
+  } catch (const std::system_error& error) {
+    base::LogWarning("copying with fewer threads", {{"threads", helpers.size() + 1}, {"why", error.what()}});
+  }
+  work();
 }
 
 class StagedSnapshotter final : public Snapshotter {
@@ -52,6 +66,10 @@ class StagedSnapshotter final : public Snapshotter {
   }
 
   ~StagedSnapshotter() override { Unmap(); }
+
+  void AwaitTouched() override {
+    if (toucher_.joinable()) toucher_.join();
+  }
 
   Status Connect() {
     Unmap();
@@ -71,6 +89,7 @@ class StagedSnapshotter final : public Snapshotter {
       copies_.push_back({copy.source, mapping_.bytes().data() + copy.destination, copy.bytes});
     }
     SetClient(std::move(client));
+    Touch();
     return {};
   }
 
@@ -167,44 +186,50 @@ class StagedSnapshotter final : public Snapshotter {
     base::IgnoreError(client->WaitSnapshot(identity().step, kGiveUpWait), "how it ended is known: abandoned");
   }
 
+  // Beside the program's start-up and its first steps, so that the first save finds the pages in place. The daemon makes
+  // them at the same time; here they are entered into this process's page table.
+  void Touch() try {
+    toucher_ = std::jthread([bytes = mapping_.bytes()](const std::stop_token& stop) {
+      for (std::size_t at = 0; at < bytes.size() && !stop.stop_requested(); at += kTouchBytes) {
+        const auto piece = bytes.subspan(at, std::min<std::size_t>(kTouchBytes, bytes.size() - at));
+        if (!base::TouchPages(piece, 1)) return;  // the first copy finds out and says so
+      }
+    });
+  } catch (const std::system_error&) {
+    // No thread to be had: the first save is slower, that is all.
+  }
+
   void Unmap() {
+    toucher_ = {};  // stops it
     if (mapping_.bytes().empty()) return;
     copier_->Unregister(mapping_.bytes());
     mapping_ = {};
   }
 
-  // One pass over file order by threads_ threads, this one among them: each takes the next chunk, waits for its bytes
-  // and digests them.
+  // One pass over file order by threads_ threads, this one among them: each takes the next chunk, and has its bytes
+  // landed and digested.
   Status CopyAndDigest() {
     if (copies_.empty()) return {};
     BELAY_TRY(copier_->Begin(copies_));
     std::atomic<std::size_t> next{0};
-    std::mutex mutex;  // guards failure, and Await where the copier asks for it
-    std::optional<base::Error> failure;
-    const auto await = [&](std::size_t copy) -> Status {
-      if (copier_->AwaitIsThreadSafe()) return copier_->Await(copy);
-      const std::lock_guard lock(mutex);
-      return copier_->Await(copy);
-    };
+    std::mutex mutex;
+    std::optional<base::Error> failure;  // guarded by mutex
     const auto work = [&] {
       for (std::size_t i = next++; i < staging_.chunks.size(); i = next++) {
         const StagedChunk& chunk = staging_.chunks[i];
-        if (auto landed = await(chunk.last_copy); !landed) {
+        auto digest = copier_->Land(chunk.first_copy, chunk.last_copy);
+        if (!digest) {
           const std::lock_guard lock(mutex);
-          if (!failure) failure = std::move(landed).error();
+          if (!failure) failure = std::move(digest).error();
           next = staging_.chunks.size();
           return;
         }
-        digests_[chunk.file][chunk.chunk] = DigestChunk(mapping_.bytes().subspan(chunk.offset, chunk.bytes));
+        digests_[chunk.file][chunk.chunk] = *digest;
       }
     };
-    {
-      std::vector<std::jthread> helpers;
-      for (int i = 1; i < threads_; ++i) helpers.emplace_back(work);
-      work();
-    }
+    RunWith(threads_, work);
     if (!failure) return {};
-    base::IgnoreError(copier_->Await(copies_.size() - 1), "only to be sure that nothing still writes into the memory");
+    copier_->Settle();
     return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
   }
 
@@ -233,6 +258,7 @@ class StagedSnapshotter final : public Snapshotter {
   const int threads_;
   std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
   base::Mapping mapping_;
+  std::jthread toucher_;  // of mapping_
   std::vector<Copier::Copy> copies_;  // of staging_, with addresses in mapping_
   State state_ = State::kIdle;
   mutable std::mutex client_mutex_;

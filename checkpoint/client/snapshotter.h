@@ -18,6 +18,7 @@
 
 #include "checkpoint/client/client.h"
 #include "checkpoint/format/deal.h"
+#include "checkpoint/format/digest.h"
 #include "checkpoint/format/shard_file.h"
 
 namespace belay::checkpoint {
@@ -28,26 +29,22 @@ struct Source {
   std::uint64_t bytes = 0;
 };
 
-// Carries bytes into staging memory. Begin starts all copies (they may run beside the caller); Await(i) returns when
-// copy i and all before it have landed. The Snapshotter cuts copies at digest chunks (4 MiB), gives them in file order,
-// and awaits the last one before it begins the next save, also after an error.
+// Carries bytes into staging memory. Begin is told of all copies, in file order and cut at digest chunks (4 MiB), and
+// may start them beside the caller. Then each chunk's copies are landed, in any order and by several threads at once.
 class Copier {
  public:
-  struct Copy {
-    const std::byte* source = nullptr;
-    std::byte* destination = nullptr;
-    std::uint64_t bytes = 0;
-  };
+  using Copy = CopyPiece;
   virtual ~Copier() = default;
   // Called once for each new staging mapping, before any copy (CUDA registers it), and before it is unmapped.
   virtual base::Status Register(std::span<std::byte> staging) = 0;
   virtual void Unregister(std::span<std::byte> staging) = 0;
   virtual base::Status Begin(std::span<const Copy> copies) = 0;
-  virtual base::Status Await(std::size_t index) = 0;
-  // May several threads be in Await at once? If not, the Snapshotter lets in one at a time.
-  virtual bool AwaitIsThreadSafe() const { return false; }
+  // Returns once copies `first` to `last`, which fill one chunk, have landed: with the digest of what has arrived.
+  virtual base::Result<ChunkDigest> Land(std::size_t first, std::size_t last) = 0;
+  // After a failure: returns when nothing writes into the staging memory any more. Nobody is in Land.
+  virtual void Settle() = 0;
 };
-// memcpy by the threads that wait: whoever digests a chunk has just copied it, so it is still in that core's cache.
+// Copies and digests in Land, so that a chunk's bytes pass through the core's cache once.
 std::unique_ptr<Copier> MakeMemoryCopier();
 
 struct SnapshotterOptions {
@@ -82,6 +79,8 @@ class Snapshotter {
   // kUnavailable.
   virtual base::Result<SnapshotOutcome> Wait(base::Step step, base::Duration deadline) = 0;
   virtual std::uint64_t StagingBytes() const = 0;
+  // Returns once the pages of the staging memory are in place, as they are soon after Create. For measurements.
+  virtual void AwaitTouched() = 0;
 };
 
 }  // namespace belay::checkpoint

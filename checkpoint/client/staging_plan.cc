@@ -37,7 +37,7 @@ Status PlanFile(std::size_t file, const ShardPlan& plan, const std::vector<Sourc
       const std::uint64_t chunk = position / kChunkBytes;
       const std::uint64_t size = std::min(entry.bytes - done, (chunk + 1) * kChunkBytes - position);
       if (out.chunks.empty() || out.chunks.back().file != file || out.chunks.back().chunk != chunk) {
-        out.chunks.push_back({file, chunk, data_start + position, 0, 0});
+        out.chunks.push_back({file, chunk, data_start + position, 0, out.copies.size(), 0});
       }
       out.copies.push_back({source.data + done, data_start + position, size});
       out.chunks.back().bytes += size;

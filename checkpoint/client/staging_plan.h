@@ -27,7 +27,7 @@ struct StagedChunk {
   std::size_t chunk = 0;  // of that file's data section
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
-  std::size_t last_copy = 0;  // once this one and all before it have landed, the chunk is complete
+  std::size_t first_copy = 0, last_copy = 0;  // what fills it
 };
 
 struct StagingPlan {

@@ -1,7 +1,13 @@
 #include "checkpoint/format/digest.h"
 
+#define XXH_STATIC_LINKING_ONLY  // the state on the stack
 #include <openssl/evp.h>
 #include <xxhash.h>
+// The library's plain functions are built for the oldest processor of the architecture; these choose at run time, and
+// are several times as fast on bytes that have just been copied.
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -18,16 +24,36 @@ int HexValue(char c) {
   return -1;
 }
 
-}  // namespace
+// A block and its copy fit a second-level cache of 512 KiB.
+constexpr std::size_t kCopyBlockBytes = 128 * base::kKiB;
 
-ChunkDigest DigestChunk(std::span<const std::byte> bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+ChunkDigest Canonical(const XXH128_hash_t& hash) {
   XXH128_canonical_t canonical;
   XXH128_canonicalFromHash(&canonical, hash);
   ChunkDigest digest;
   static_assert(sizeof(canonical.digest) == sizeof(digest));
   std::memcpy(digest.data(), canonical.digest, digest.size());
   return digest;
+}
+
+}  // namespace
+
+ChunkDigest DigestChunk(std::span<const std::byte> bytes) {
+  return Canonical(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+ChunkDigest CopyAndDigest(std::span<const CopyPiece> pieces) {
+  XXH3_state_t state;
+  XXH3_INITSTATE(&state);
+  XXH3_128bits_reset(&state);
+  for (const CopyPiece& piece : pieces) {
+    for (std::size_t at = 0; at < piece.bytes; at += kCopyBlockBytes) {
+      const std::size_t bytes = std::min<std::size_t>(kCopyBlockBytes, piece.bytes - at);
+      std::memcpy(piece.destination + at, piece.source + at, bytes);
+      XXH3_128bits_update(&state, piece.destination + at, bytes);
+    }
+  }
+  return Canonical(XXH3_128bits_digest(&state));
 }
 
 std::vector<ChunkDigest> DigestChunks(std::span<const std::byte> data) {

@@ -20,6 +20,14 @@ inline constexpr std::uint64_t kChunkBytes = 4 * base::kMiB;
 using ChunkDigest = std::array<std::byte, 16>;  // XXH3-128, canonical (big-endian) form
 
 ChunkDigest DigestChunk(std::span<const std::byte> bytes);
+struct CopyPiece {
+  const std::byte* source = nullptr;
+  std::byte* destination = nullptr;
+  std::uint64_t bytes = 0;
+};
+// Copies the pieces, one after the other, and digests what has arrived as one chunk: a block at a time, while it is in
+// the core's own cache, so that both together take hardly longer than the copy. The digest is of the destination.
+ChunkDigest CopyAndDigest(std::span<const CopyPiece> pieces);
 // All chunks of `data` (the last may be short); none for empty data.
 std::vector<ChunkDigest> DigestChunks(std::span<const std::byte> data);
 constexpr std::uint64_t ChunkCount(std::uint64_t data_bytes) { return (data_bytes + kChunkBytes - 1) / kChunkBytes; }

@@ -55,6 +55,7 @@ base::Status StagingCopier::Begin(std::span<const Copy> copies) {
 }
 
 base::Status StagingCopier::Issue(std::span<const Copy> copies) {
+  copies_.assign(copies.begin(), copies.end());
   event_of_copy_.assign(copies.size(), 0);
   {
     const std::lock_guard lock(mutex_);
@@ -103,9 +104,23 @@ base::Status StagingCopier::Issue(std::span<const Copy> copies) {
   return record();
 }
 
-base::Status StagingCopier::Await(std::size_t index) {
-  BELAY_CHECK(index < event_of_copy_.size(), "waits for copy ", index, " of ", event_of_copy_.size());
-  return engine_->AwaitOnHost(event_of_copy_[index]);
+base::Result<checkpoint::ChunkDigest> StagingCopier::Land(std::size_t first, std::size_t last) {
+  BELAY_CHECK(first <= last && last < copies_.size(), "lands copies ", first, " to ", last, " of ", copies_.size());
+  BELAY_TRY(engine_->AwaitOnHost(event_of_copy_[last]));
+  // A chunk's copies lie side by side in the staging memory.
+  const std::byte* const begin = copies_[first].destination;
+  const std::byte* const end = copies_[last].destination + copies_[last].bytes;
+  return checkpoint::DigestChunk({begin, end});
+}
+
+void StagingCopier::Settle() {
+  std::size_t events = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    events = event_count_;
+  }
+  // Beside a failure of the device there is nothing better to do than to have asked.
+  if (events > 0) base::IgnoreError(engine_->AwaitOnHost(events - 1), "what failed is reported");
 }
 
 }  // namespace belay::runtime

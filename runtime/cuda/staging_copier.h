@@ -41,8 +41,8 @@ class StagingCopier final : public checkpoint::Copier {
   base::Status Register(std::span<std::byte> staging) override { return engine_->RegisterHost(staging); }
   void Unregister(std::span<std::byte> staging) override { engine_->UnregisterHost(staging); }
   base::Status Begin(std::span<const Copy> copies) override;
-  base::Status Await(std::size_t index) override;
-  bool AwaitIsThreadSafe() const override { return true; }
+  base::Result<checkpoint::ChunkDigest> Land(std::size_t first, std::size_t last) override;
+  void Settle() override;
 
  private:
   // Puts everything into the side stream; fills events_.
@@ -58,7 +58,9 @@ class StagingCopier final : public checkpoint::Copier {
   Stage stage_ = Stage::kIdle;
   std::size_t event_count_ = 0;
   bool waits_ = false;                      // GuardUpdate made the stream wait, and nobody took for how long
-  std::vector<std::size_t> event_of_copy_;  // written by Begin, before any Await
+  // Written by Begin, before any Land.
+  std::vector<Copy> copies_;
+  std::vector<std::size_t> event_of_copy_;
 };
 
 }  // namespace belay::runtime

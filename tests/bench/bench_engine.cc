@@ -117,6 +117,7 @@ int main(int argc, char** argv) {
   auto snapshotter = Must(Snapshotter::Create(base::UnixTransport(), base::SystemClock(), MakeMemoryCopier(), options,
                                               LayoutFingerprint(layout), plans, sources),
                           "attach");
+  snapshotter->AwaitTouched();  // as a program's start-up and first steps would have given it the time
 
   for (int round = 0; round < arguments.rounds; ++round) {
     const base::Step step(round + 1);

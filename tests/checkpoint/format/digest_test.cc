@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/rng.h"
+
 namespace belay::checkpoint {
 namespace {
 
@@ -25,6 +27,23 @@ TEST(DigestTest, DigestsEachChunkAlone) {
   EXPECT_EQ(ChunkCount(0), 0U);
   EXPECT_EQ(ChunkCount(kChunkBytes), 1U);
   EXPECT_EQ(ChunkCount(kChunkBytes + 1), 2U);
+}
+
+TEST(DigestTest, ACopyHasTheDigestOfItsBytesHoweverItIsCut) {
+  std::string from(1'000'003, '\0'), to(from.size(), '\0');
+  base::Rng rng(7);
+  for (char& c : from) c = static_cast<char>(rng.Next());
+  for (const std::size_t size : {from.size(), std::size_t{400'000}, std::size_t{131'072}, std::size_t{1001}}) {
+    std::vector<CopyPiece> pieces;
+    for (std::size_t at = 0; at < from.size(); at += size) {
+      const std::size_t bytes = std::min(size, from.size() - at);
+      pieces.push_back({Bytes(from).data() + at, reinterpret_cast<std::byte*>(to.data()) + at, bytes});
+    }
+    to.assign(to.size(), '\0');
+    EXPECT_EQ(CopyAndDigest(pieces), DigestChunk(Bytes(from))) << size;
+    EXPECT_TRUE(from == to) << size;
+  }
+  EXPECT_EQ(CopyAndDigest({}), DigestChunk({}));
 }
 
 TEST(DigestTest, SumsAListAsItsBytes) {

@@ -52,7 +52,7 @@ TEST_F(CudaEngineTest, CopiesLargeAndPackedTensorsWhileTheTrainingStreamGoesOn) 
                 cudaSuccess);
     }
     for (std::size_t i = 0; i < sizes.size(); ++i) {
-      ASSERT_TRUE(copier.Await(i));
+      ASSERT_TRUE(copier.Land(i, i));
       const std::vector<std::byte> expected(sizes[i], static_cast<std::byte>(i + 1 + 16 * round));
       ASSERT_EQ(std::memcmp(copies[i].destination, expected.data(), sizes[i]), 0)
           << "tensor " << i << ", round " << round;

@@ -54,7 +54,7 @@ TEST(StagingCopierTest, AnUpdateAfterTheGuardIsNotInTheCopy) {
   ASSERT_TRUE(f.copier.Begin(state.copies));
   ASSERT_TRUE(f.copier.GuardUpdate());
   state.Update();
-  for (std::size_t i = 0; i < state.copies.size(); ++i) ASSERT_TRUE(f.copier.Await(i));
+  for (std::size_t i = 0; i < state.copies.size(); ++i) ASSERT_TRUE(f.copier.Land(i, i));
   EXPECT_TRUE(state.Landed());
 }
 
@@ -65,16 +65,18 @@ TEST(StagingCopierTest, WithoutTheGuardTheSameUpdateTearsTheCopy) {
   ASSERT_TRUE(f.copier.MarkStepEnd());
   ASSERT_TRUE(f.copier.Begin(state.copies));
   state.Update();
-  ASSERT_TRUE(f.copier.Await(1));
+  ASSERT_TRUE(f.copier.Land(0, 1));
   EXPECT_FALSE(state.Landed());
 }
 
-TEST(StagingCopierTest, AwaitBringsTheCopyAndAllBeforeIt) {
+TEST(StagingCopierTest, LandBringsTheCopiesAndTheirDigest) {
   Fixture f;
   State state({6'000'000, 20, 20, 4'000'000, 50});
   ASSERT_TRUE(f.copier.MarkStepEnd());
   ASSERT_TRUE(f.copier.Begin(state.copies));
-  ASSERT_TRUE(f.copier.Await(2));
+  const auto digest = f.copier.Land(1, 2);
+  ASSERT_TRUE(digest);
+  EXPECT_EQ(*digest, checkpoint::DigestChunk(std::span(state.staging).subspan(6'000'000, 40)));
   for (std::size_t i = 0; i <= 2; ++i) {
     EXPECT_EQ(state.copies[i].destination[state.copies[i].bytes - 1], static_cast<std::byte>(1 + i)) << i;
   }
@@ -86,7 +88,7 @@ TEST(StagingCopierTest, SmallNeighboursTravelTogether) {
   State state(std::vector<std::size_t>(300, 64));
   ASSERT_TRUE(f.copier.MarkStepEnd());
   ASSERT_TRUE(f.copier.Begin(state.copies));
-  ASSERT_TRUE(f.copier.Await(299));
+  ASSERT_TRUE(f.copier.Land(0, 299));
   EXPECT_TRUE(state.Landed());
   EXPECT_EQ(f.engine->controls().packs, 3);  // 128 + 128 + 44
   EXPECT_EQ(f.engine->controls().copies, 0);
@@ -98,7 +100,7 @@ TEST(StagingCopierTest, SmallTensorsThatAreNotNeighboursGoAlone) {
   std::swap(state.copies[0].destination, state.copies[1].destination);
   ASSERT_TRUE(f.copier.MarkStepEnd());
   ASSERT_TRUE(f.copier.Begin(state.copies));
-  ASSERT_TRUE(f.copier.Await(1));
+  ASSERT_TRUE(f.copier.Land(0, 1));
   EXPECT_TRUE(state.Landed());
   EXPECT_EQ(f.engine->controls().copies, 2);
 }
@@ -157,6 +159,16 @@ TEST(StagingCopierTest, TellsOnceHowLongTheStreamStoodStillAsSoonAsItIsKnown) {
   f.engine->controls().stream_wait_seconds = 0.5;
   EXPECT_EQ(f.copier.TakeStreamWait(), 0.5);
   EXPECT_FALSE(f.copier.TakeStreamWait());
+}
+
+TEST(StagingCopierTest, SettleBringsWhatWasIssuedBeforeAFailure) {
+  Fixture f;
+  State state({5'000'000, 5'000'000});
+  f.engine->controls().fail_copy_after = 2;  // the second tensor's first piece
+  ASSERT_TRUE(f.copier.MarkStepEnd());
+  ASSERT_FALSE(f.copier.Begin(state.copies));
+  f.copier.Settle();
+  EXPECT_EQ(state.staging[4'194'303], std::byte{1});
 }
 
 TEST(StagingCopierTest, AFailedIssueIsReportedAndDoesNotHangTheGuard) {
