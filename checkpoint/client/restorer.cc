@@ -13,7 +13,6 @@
 #include "checkpoint/restore/planner.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/shared_memory.h"
 
 namespace belay::checkpoint {
 namespace {
@@ -184,14 +183,11 @@ class FileRestorer final : public Restorer {
     const ShardReader& reader = *readers_[read.file];
     const std::uint64_t chunk = read.data_begin / kChunkBytes;
     const auto place = [&](const TargetRun& run) { return targets[run.target].data + run.run.destination; };
-    // A chunk that goes to one place whole is read there and digested in place.
-    if (read.runs.size() == 1 && read.runs.front().run.bytes == read.bytes()) {
-      return reader.ReadChunk(chunk, {place(read.runs.front()), read.bytes()});
-    }
-    if (reader.InMemory() && FillsChunk(read)) {
-      std::vector<CopyPiece> pieces;
-      for (const TargetRun& run : read.runs) pieces.push_back({nullptr, place(run), run.run.bytes});
-      return reader.ReadChunkInto(chunk, pieces);
+    // A chunk of which every byte is wanted once is read to where it belongs and digested there.
+    if (FillsChunk(read)) {
+      std::vector<std::span<std::byte>> places;
+      for (const TargetRun& run : read.runs) places.emplace_back(place(run), run.run.bytes);
+      return reader.ReadChunkInto(chunk, places);
     }
     BELAY_TRY(reader.ReadChunk(chunk, buffer.first(read.bytes())));
     for (const TargetRun& run : read.runs) {
@@ -209,9 +205,7 @@ class FileRestorer final : public Restorer {
 
 Result<std::unique_ptr<ByteSource>> SourceOf(OpenedFile file, bool from_memory) {
   if (!from_memory) return FileSource(base::FileFromDescriptor(std::move(file.descriptor), file.name), file.offset);
-  BELAY_ASSIGN(auto memory,
-               base::MapSharedMemory(file.descriptor.get(), file.offset + file.bytes, base::MapAccess::kRead));
-  return MemorySource(std::move(memory), file.offset, file.bytes);
+  return MemorySource(base::FileFromDescriptor(std::move(file.descriptor), file.name), file.offset, file.bytes);
 }
 
 // Opens what can be opened of `wanted`, which has the same kind throughout: a file that is gone must not hide the

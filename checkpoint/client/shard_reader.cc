@@ -16,28 +16,12 @@ using base::Fail;
 using base::Result;
 using base::Status;
 
-class MemoryBytes final : public ByteSource {
- public:
-  MemoryBytes(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes)
-      : memory_(std::move(memory)), offset_(offset), bytes_(bytes) {}
-  std::uint64_t Size() const override { return bytes_; }
-  const std::byte* Data() const override { return memory_.bytes().data() + offset_; }
-  Status Read(std::uint64_t offset, std::span<std::byte> bytes) const override {
-    BELAY_CHECK(offset <= bytes_ && bytes.size() <= bytes_ - offset, "reads beyond the image");
-    if (!bytes.empty()) std::memcpy(bytes.data(), memory_.bytes().data() + offset_ + offset, bytes.size());
-    return {};
-  }
-
- private:
-  base::Mapping memory_;
-  std::uint64_t offset_, bytes_;
-};
-
 class FileBytes final : public ByteSource {
  public:
-  FileBytes(std::unique_ptr<base::File> file, std::uint64_t offset, std::uint64_t bytes)
-      : file_(std::move(file)), offset_(offset), bytes_(bytes) {}
+  FileBytes(std::unique_ptr<base::File> file, std::uint64_t offset, std::uint64_t bytes, std::size_t block_bytes)
+      : file_(std::move(file)), offset_(offset), bytes_(bytes), block_bytes_(block_bytes) {}
   std::uint64_t Size() const override { return bytes_; }
+  std::size_t BlockBytes() const override { return block_bytes_; }
   Status Read(std::uint64_t offset, std::span<std::byte> bytes) const override {
     BELAY_CHECK(offset <= bytes_ && bytes.size() <= bytes_ - offset, "reads beyond the file");
     BELAY_ASSIGN(const std::size_t read, file_->ReadAt(offset_ + offset, bytes));
@@ -48,6 +32,7 @@ class FileBytes final : public ByteSource {
  private:
   std::unique_ptr<base::File> file_;  // ReadAt is pread: thread-safe on the machine's files
   std::uint64_t offset_, bytes_;
+  std::size_t block_bytes_;
 };
 
 Status CheckIdentity(const Manifest& manifest, const ManifestFile& file, const ShardIdentity& found) {
@@ -67,18 +52,19 @@ base::Error AsDamage(base::Error error) {
 
 }  // namespace
 
-Result<std::unique_ptr<ByteSource>> MemorySource(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes) {
-  const std::uint64_t have = memory.bytes().size();
+Result<std::unique_ptr<ByteSource>> MemorySource(std::unique_ptr<base::File> memory, std::uint64_t offset,
+                                                 std::uint64_t bytes) {
+  BELAY_ASSIGN(const std::uint64_t have, memory->Size());
   if (offset > have || bytes > have - offset) {
     return Fail(Code::kIncomplete, "its image should end at byte ", offset + bytes, " of ", have, " in memory");
   }
-  return std::unique_ptr<ByteSource>(std::make_unique<MemoryBytes>(std::move(memory), offset, bytes));
+  return std::unique_ptr<ByteSource>(std::make_unique<FileBytes>(std::move(memory), offset, bytes, kCachedBytes));
 }
 
 Result<std::unique_ptr<ByteSource>> FileSource(std::unique_ptr<base::File> file, std::uint64_t offset) {
   BELAY_ASSIGN(const std::uint64_t size, file->Size());
   if (offset > size) return Fail(Code::kIncomplete, "it should begin at byte ", offset, " of ", size);
-  return std::unique_ptr<ByteSource>(std::make_unique<FileBytes>(std::move(file), offset, size - offset));
+  return std::unique_ptr<ByteSource>(std::make_unique<FileBytes>(std::move(file), offset, size - offset, kChunkBytes));
 }
 
 Result<std::unique_ptr<ShardReader>> ShardReader::Open(const Manifest& manifest, const ManifestFile& file,
@@ -125,33 +111,27 @@ std::uint64_t ShardReader::ChunkSize(std::uint64_t chunk) const {
 }
 
 Status ShardReader::ReadChunk(std::uint64_t chunk, std::span<std::byte> bytes) const {
-  BELAY_CHECK(chunk < header_.digests.size() && bytes.size() == ChunkSize(chunk), "chunk ", chunk, " of ", name());
-  if (InMemory()) {
-    CopyPiece whole{nullptr, bytes.data(), bytes.size()};
-    return ReadChunkInto(chunk, {&whole, 1});
-  }
-  if (auto read = source_->Read(header_.plan.header_bytes + chunk * kChunkBytes, bytes); !read) {
-    return base::Wrap(std::move(read).error(), "cannot read ", name(), " (", Place(chunk), ")");
-  }
-  return CheckDigest(chunk, DigestChunk(bytes));
+  return ReadChunkInto(chunk, {&bytes, 1});
 }
 
-Status ShardReader::ReadChunkInto(std::uint64_t chunk, std::span<CopyPiece> pieces) const {
-  BELAY_CHECK(chunk < header_.digests.size() && InMemory(), "chunk ", chunk, " of ", name());
-  const std::uint64_t size = ChunkSize(chunk);
-  const std::byte* const begin = source_->Data() + header_.plan.header_bytes + chunk * kChunkBytes;
+Status ShardReader::ReadChunkInto(std::uint64_t chunk, std::span<const std::span<std::byte>> places) const {
+  BELAY_CHECK(chunk < header_.digests.size(), "chunk ", chunk, " of ", name());
+  const std::uint64_t begin = header_.plan.header_bytes + chunk * kChunkBytes;
   std::uint64_t at = 0;
-  for (CopyPiece& piece : pieces) {
-    piece.source = begin + at;
-    at += piece.bytes;
+  DigestStream digest;
+  for (std::span<std::byte> place : places) {
+    while (!place.empty()) {
+      const std::span<std::byte> block = place.first(std::min(place.size(), source_->BlockBytes()));
+      if (auto read = source_->Read(begin + at, block); !read) {
+        return base::Wrap(std::move(read).error(), "cannot read ", name(), " (", Place(chunk), ")");
+      }
+      digest.Add(block);
+      at += block.size();
+      place = place.subspan(block.size());
+    }
   }
-  BELAY_CHECK(at == size, "pieces of ", at, " bytes for a chunk of ", size);
-  base::PopulateForReading({begin, size});
-  return CheckDigest(chunk, CopyAndDigest(pieces));
-}
-
-Status ShardReader::CheckDigest(std::uint64_t chunk, const ChunkDigest& found) const {
-  if (found == header_.digests[chunk]) return {};
+  BELAY_CHECK(at == ChunkSize(chunk), at, " bytes wanted of a chunk of ", ChunkSize(chunk));
+  if (digest.Finish() == header_.digests[chunk]) return {};
   return Fail(Code::kCorrupt, name(), " is damaged: the digest of ", Place(chunk), " does not match");
 }
 

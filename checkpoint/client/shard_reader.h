@@ -13,23 +13,24 @@
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/shard_file.h"
 #include "runtime/base/file_system.h"
-#include "runtime/base/shared_memory.h"
 
 namespace belay::checkpoint {
 
 // Bytes by offset. Any thread.
-// `Data` is an optimisation: a reader that has it copies and digests in one pass.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
   virtual std::uint64_t Size() const = 0;
-  // Where the bytes lie if they are in memory already, else null.
-  virtual const std::byte* Data() const { return nullptr; }
+  // How much to ask for at once: little of what is in memory, so that it is digested while in the core's own cache,
+  // much of a disk.
+  virtual std::size_t BlockBytes() const = 0;
   // Fills `bytes`, which must lie inside; kIo.
   virtual base::Status Read(std::uint64_t offset, std::span<std::byte> bytes) const = 0;
 };
-// `bytes` bytes of the memory from `offset` on; kIncomplete if the mapping is shorter.
-base::Result<std::unique_ptr<ByteSource>> MemorySource(base::Mapping memory, std::uint64_t offset, std::uint64_t bytes);
+// `bytes` bytes of shared memory from `offset` on; kIncomplete if it is shorter. Read like a file: to map the pages and
+// to take the mapping down again costs as much as the copy.
+base::Result<std::unique_ptr<ByteSource>> MemorySource(std::unique_ptr<base::File> memory, std::uint64_t offset,
+                                                       std::uint64_t bytes);
 base::Result<std::unique_ptr<ByteSource>> FileSource(std::unique_ptr<base::File> file, std::uint64_t offset);
 
 class ShardReader {
@@ -43,17 +44,13 @@ class ShardReader {
   std::uint64_t ChunkSize(std::uint64_t chunk) const;
   // Chunk `chunk` of the data section into `bytes`, exactly ChunkSize(chunk), checked. kCorrupt, kIo.
   base::Status ReadChunk(std::uint64_t chunk, std::span<std::byte> bytes) const;
-  // The file's bytes are in memory: ReadChunkInto may be called.
-  bool InMemory() const { return source_->Data() != nullptr; }
-  // The same as ReadChunk into several places at once: `pieces` fill the chunk together, in order; only their
-  // destinations and sizes are looked at. kCorrupt: the places hold wrong bytes.
-  base::Status ReadChunkInto(std::uint64_t chunk, std::span<CopyPiece> pieces) const;
+  // The same into several places, which take the chunk together, one after the other. After an error they hold
+  // anything.
+  base::Status ReadChunkInto(std::uint64_t chunk, std::span<const std::span<std::byte>> places) const;
   // "file bytes 4096 to 8192, tensor model.weight from its byte 0"
   std::string Place(std::uint64_t chunk) const;
 
  private:
-  base::Status CheckDigest(std::uint64_t chunk, const ChunkDigest& found) const;
-
   ShardReader(ShardHeader header, std::unique_ptr<ByteSource> source)
       : header_(std::move(header)), source_(std::move(source)) {}
 

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "runtime/base/check.h"
 
@@ -23,9 +24,6 @@ int HexValue(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return -1;
 }
-
-// A block and its copy fit a second-level cache of 512 KiB.
-constexpr std::size_t kCopyBlockBytes = 128 * base::kKiB;
 
 ChunkDigest Canonical(const XXH128_hash_t& hash) {
   XXH128_canonical_t canonical;
@@ -42,18 +40,31 @@ ChunkDigest DigestChunk(std::span<const std::byte> bytes) {
   return Canonical(XXH3_128bits(bytes.data(), bytes.size()));
 }
 
+DigestStream::DigestStream() {
+  static_assert(sizeof(XXH3_state_t) == sizeof(state_) && alignof(XXH3_state_t) <= alignof(DigestStream));
+  auto* const state = new (state_.data()) XXH3_state_t;
+  XXH3_INITSTATE(state);
+  XXH3_128bits_reset(state);
+}
+
+void DigestStream::Add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(std::launder(reinterpret_cast<XXH3_state_t*>(state_.data())), bytes.data(), bytes.size());
+}
+
+ChunkDigest DigestStream::Finish() const {
+  return Canonical(XXH3_128bits_digest(std::launder(reinterpret_cast<const XXH3_state_t*>(state_.data()))));
+}
+
 ChunkDigest CopyAndDigest(std::span<const CopyPiece> pieces) {
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_128bits_reset(&state);
+  DigestStream digest;
   for (const CopyPiece& piece : pieces) {
-    for (std::size_t at = 0; at < piece.bytes; at += kCopyBlockBytes) {
-      const std::size_t bytes = std::min<std::size_t>(kCopyBlockBytes, piece.bytes - at);
+    for (std::size_t at = 0; at < piece.bytes; at += kCachedBytes) {
+      const std::size_t bytes = std::min<std::size_t>(kCachedBytes, piece.bytes - at);
       std::memcpy(piece.destination + at, piece.source + at, bytes);
-      XXH3_128bits_update(&state, piece.destination + at, bytes);
+      digest.Add({piece.destination + at, bytes});
     }
   }
-  return Canonical(XXH3_128bits_digest(&state));
+  return digest.Finish();
 }
 
 std::vector<ChunkDigest> DigestChunks(std::span<const std::byte> data) {

@@ -20,6 +20,20 @@ inline constexpr std::uint64_t kChunkBytes = 4 * base::kMiB;
 using ChunkDigest = std::array<std::byte, 16>;  // XXH3-128, canonical (big-endian) form
 
 ChunkDigest DigestChunk(std::span<const std::byte> bytes);
+// A digest of bytes that arrive little by little.
+class DigestStream {
+ public:
+  DigestStream();
+  void Add(std::span<const std::byte> bytes);
+  ChunkDigest Finish() const;
+
+ private:
+  alignas(64) std::array<std::byte, 576> state_;  // XXH3_state_t, which is nobody's business but digest.cc's
+};
+// Bytes that are touched again at once are digested in pieces of this size: with their copy they fit the core's own
+// cache (512 KiB at least on the servers of today).
+inline constexpr std::size_t kCachedBytes = 128 * base::kKiB;
+
 struct CopyPiece {
   const std::byte* source = nullptr;
   std::byte* destination = nullptr;

@@ -69,10 +69,6 @@ Result<UniqueFd> ReopenReadOnly(int fd);
 // copy. Content is kept. kOutOfMemory where the first write would have been SIGBUS.
 Status TouchPages(std::span<std::byte> bytes, int threads);
 
-// The same for a range that will only be read, on the calling thread: one call instead of a fault for every few pages.
-// Costs nothing but the call where they are in place; a kernel that cannot leaves them to be found one by one.
-void PopulateForReading(std::span<const std::byte> bytes);
-
 // A control page in memory of its own; see control_page.h.
 class SharedControlPage {
  public:

@@ -133,12 +133,6 @@ Status TouchPages(std::span<std::byte> bytes, int threads) {
   return first;
 }
 
-void PopulateForReading(std::span<const std::byte> bytes) {
-  const auto start = reinterpret_cast<std::uintptr_t>(bytes.data()) / kPageBytes * kPageBytes;
-  const auto end = AlignUp(reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size()), kPageBytes);
-  ::madvise(reinterpret_cast<void*>(start), end - start, MADV_POPULATE_READ);
-}
-
 Result<SharedControlPage> SharedControlPage::Create() {
   BELAY_ASSIGN(UniqueFd fd, CreateSharedMemory({.name = "belay-control", .size_bytes = kPageBytes}));
   BELAY_ASSIGN(Mapping mapping, MapSharedMemory(fd.get(), kPageBytes, MapAccess::kReadWrite));
