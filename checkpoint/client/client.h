@@ -65,6 +65,7 @@ struct SealedFile {
   std::string name;
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
+  std::optional<StepAndGeneration> origin;  // of an image that an earlier save left there; none: this save's own
 };
 struct SealRequest {
   base::Step step;

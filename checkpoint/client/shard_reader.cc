@@ -36,8 +36,9 @@ class FileBytes final : public ByteSource {
 };
 
 Status CheckIdentity(const Manifest& manifest, const ManifestFile& file, const ShardIdentity& found) {
-  if (found.project == manifest.project && found.job == manifest.job && found.step == manifest.step &&
-      found.generation == manifest.generation && found.rank == file.rank && found.world_size == manifest.world_size) {
+  const StepAndGeneration expected = file.origin.value_or(StepAndGeneration{manifest.step, manifest.generation});
+  if (found.project == manifest.project && found.job == manifest.job && found.step == expected.step &&
+      found.generation == expected.generation && found.rank == file.rank && found.world_size == manifest.world_size) {
     return {};
   }
   return Fail(Code::kCorrupt, file.name, " belongs to another checkpoint: rank ", found.rank, " of ", found.world_size,

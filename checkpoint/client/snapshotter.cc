@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "checkpoint/client/kept_files.h"
 #include "checkpoint/client/staging_plan.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
@@ -83,11 +84,7 @@ class StagedSnapshotter final : public Snapshotter {
       mapping_ = {};
       return base::Wrap(std::move(registered).error(), "cannot use the staging memory");
     }
-    // A memory copier needs plain addresses, which change only here.
-    copies_.clear();
-    for (const StagedCopy& copy : staging_.copies) {
-      copies_.push_back({copy.source, mapping_.bytes().data() + copy.destination, copy.bytes});
-    }
+    images_.assign(plans_.size(), std::nullopt);
     SetClient(std::move(client));
     Touch();
     return {};
@@ -112,11 +109,16 @@ class StagedSnapshotter final : public Snapshotter {
     return {};
   }
 
-  Status Copy(const std::function<bool()>& unchanged) override {
+  Status Copy(const CopyRequest& request) override {
     BELAY_CHECK(state_ == State::kFilling, "Copy without Begin");
     const base::SteadyTime start = clock_.Now();
-    Status copied = CopyAndDigest();
-    if (copied && unchanged && !unchanged()) {
+    std::vector<bool> keep(plans_.size(), false);
+    for (std::size_t i = 0; i < plans_.size(); ++i) {
+      keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && images_[i];
+      if (!keep[i]) images_[i].reset();
+    }
+    Status copied = CopyAndDigest(keep);
+    if (copied && request.unchanged && !request.unchanged()) {
       copied = Fail(Code::kSnapshotTorn, "the state changed while the snapshot of step ", identity().step,
                     " was copied: let the update wait for the copy (Checkpointer does)");
     }
@@ -136,11 +138,16 @@ class StagedSnapshotter final : public Snapshotter {
     BELAY_CHECK(state_ == State::kCopied, "Seal without Copy");
     SealRequest seal{identity().step, {}, EncodeRecords(records), metrics, parent_step};
     for (std::size_t i = 0; i < plans_.size(); ++i) {
-      BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], identity(), digests_[i]));
-      BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
-                  plans_[i].header_bytes);
-      std::memcpy(mapping_.bytes().data() + staging_.file_offsets[i], header.data(), header.size());
-      seal.files.push_back({plans_[i].file_name, staging_.file_offsets[i], plans_[i].FileBytes()});
+      const StepAndGeneration own{identity().step, identity().generation};
+      if (!images_[i]) {
+        BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], identity(), digests_[i]));
+        BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
+                    plans_[i].header_bytes);
+        std::memcpy(mapping_.bytes().data() + staging_.file_offsets[i], header.data(), header.size());
+        images_[i] = own;
+      }
+      const auto origin = images_[i] == own ? std::nullopt : images_[i];
+      seal.files.push_back({plans_[i].file_name, staging_.file_offsets[i], plans_[i].FileBytes(), origin});
     }
     BELAY_TRY(CurrentClient()->SealSnapshot(seal));  // if it fails, the next Begin gives this snapshot up
     state_ = State::kIdle;
@@ -186,8 +193,8 @@ class StagedSnapshotter final : public Snapshotter {
     base::IgnoreError(client->WaitSnapshot(identity().step, kGiveUpWait), "how it ended is known: abandoned");
   }
 
-  // Beside the program's start-up and its first steps, so that the first save finds the pages in place. The daemon makes
-  // them at the same time; here they are entered into this process's page table.
+  // Beside the program's start-up and its first steps, so that the first save finds the pages in place. The daemon
+  // makes them at the same time; here they are entered into this process's page table.
   void Touch() try {
     toucher_ = std::jthread([bytes = mapping_.bytes()](const std::stop_token& stop) {
       for (std::size_t at = 0; at < bytes.size() && !stop.stop_requested(); at += kTouchBytes) {
@@ -208,29 +215,41 @@ class StagedSnapshotter final : public Snapshotter {
 
   // One pass over file order by threads_ threads, this one among them: each takes the next chunk, and has its bytes
   // landed and digested.
-  Status CopyAndDigest() {
-    if (copies_.empty()) return {};
-    BELAY_TRY(copier_->Begin(copies_));
+  Status CopyAndDigest(const std::vector<bool>& keep) {
+    const auto seed = static_cast<std::uint64_t>(identity().step.value());
+    const SaveWork work = PlanSave(staging_, mapping_.bytes(), keep, seed);
+    if (work.copies.empty()) return {};
+    BELAY_TRY(copier_->Begin(work.copies));
     std::atomic<std::size_t> next{0};
     std::mutex mutex;
     std::optional<base::Error> failure;  // guarded by mutex
-    const auto work = [&] {
-      for (std::size_t i = next++; i < staging_.chunks.size(); i = next++) {
-        const StagedChunk& chunk = staging_.chunks[i];
+    RunWith(threads_, [&] {
+      for (std::size_t i = next++; i < work.chunks.size(); i = next++) {
+        const StagedChunk& chunk = work.chunks[i];
         auto digest = copier_->Land(chunk.first_copy, chunk.last_copy);
         if (!digest) {
           const std::lock_guard lock(mutex);
           if (!failure) failure = std::move(digest).error();
-          next = staging_.chunks.size();
+          next = work.chunks.size();
           return;
         }
         digests_[chunk.file][chunk.chunk] = *digest;
       }
-    };
-    RunWith(threads_, work);
-    if (!failure) return {};
-    copier_->Settle();
-    return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
+    });
+    if (!failure && !work.probes.empty()) {
+      auto probed = copier_->Land(work.copies.size() - work.probes.size(), work.copies.size() - 1);
+      if (!probed) failure = std::move(probed).error();
+    }
+    if (failure) {
+      copier_->Settle();
+      return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
+    }
+    const auto changed = FindChanged(work);
+    if (!changed) return {};
+    distrust_frozen_ = true;
+    return Fail(Code::kSnapshotTorn, "frozen tensors of ", plans_[*changed].file_name,
+                " were written to, past torch's counters (through .data()?): this save is given up, later ones copy "
+                "them each time; let tensors that change require gradients, or be buffers");
   }
 
   // The connection broke after Seal: whether the step was committed is to be found out, not guessed.
@@ -259,7 +278,9 @@ class StagedSnapshotter final : public Snapshotter {
   std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
   base::Mapping mapping_;
   std::jthread toucher_;  // of mapping_
-  std::vector<Copier::Copy> copies_;  // of staging_, with addresses in mapping_
+  // Per file: the save that wrote the image that the staging memory holds; none while there is no whole one.
+  std::vector<std::optional<StepAndGeneration>> images_;
+  bool distrust_frozen_ = false;
   State state_ = State::kIdle;
   mutable std::mutex client_mutex_;
   std::shared_ptr<Client> client_;

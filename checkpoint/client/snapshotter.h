@@ -68,9 +68,15 @@ class Snapshotter {
   // kBusy: the daemon still writes the snapshot before. kUnavailable: no daemon answers; the next Begin tries again.
   // kNoSpace, kStaleGeneration and the other errors of Attach and BeginSnapshot as they come.
   virtual base::Status Begin(base::Step step, const std::string& reason) = 0;
-  // Copies and digests everything. `unchanged`, if given, is asked at the end; false abandons the snapshot:
-  // kSnapshotTorn.
-  virtual base::Status Copy(const std::function<bool()>& unchanged) = 0;
+  struct CopyRequest {
+    // Asked at the end, if given; false abandons the snapshot: kSnapshotTorn.
+    std::function<bool()> unchanged;
+    // Nobody has written to the frozen tensors since the last Copy, as far as the caller knows.
+    bool frozen_unchanged = false;
+  };
+  // Copies and digests everything; of frozen files that are in the staging memory already only a probe is taken. One
+  // that has changed all the same abandons the snapshot (kSnapshotTorn), and the next ones copy everything.
+  virtual base::Status Copy(const CopyRequest& request) = 0;
   virtual base::Status Seal(const Records& records, const std::map<std::string, double>& metrics,
                             std::optional<base::Step> parent_step) = 0;
   // Gives up what Begin or Copy began, because another rank could not; nothing to give up is fine.

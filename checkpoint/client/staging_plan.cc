@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/client/kept_files.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint {
@@ -68,6 +69,12 @@ base::Result<StagingPlan> PlanStaging(const std::vector<ShardPlan>& plans,
     BELAY_TRY(PlanFile(file, plans[file], sources[file], start + plans[file].header_bytes, out));
     out.bytes = start + base::AlignUp(bytes, kPageBytes);
   }
+  out.probe_offset = out.bytes;
+  std::uint64_t probes = 0;
+  for (const StagedChunk& chunk : out.chunks) {
+    if (plans[chunk.file].frozen) probes += chunk.last_copy - chunk.first_copy + 1;
+  }
+  out.bytes += base::AlignUp(probes * kProbeBytes, kPageBytes);
   out.bytes = std::max(out.bytes, kPageBytes);  // a rank that writes nothing but records still attaches
   return out;
 }

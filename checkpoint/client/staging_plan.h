@@ -34,7 +34,9 @@ struct StagingPlan {
   std::vector<std::uint64_t> file_offsets;
   std::vector<StagedCopy> copies;   // in the order of destinations
   std::vector<StagedChunk> chunks;  // likewise
-  std::uint64_t bytes = 0;          // a multiple of 4 KiB; 4 KiB at least
+  // Behind the images: room for a probe of each copy of a frozen file (kept_files.h), none if there is no such file.
+  std::uint64_t probe_offset = 0;
+  std::uint64_t bytes = 0;  // a multiple of 4 KiB; 4 KiB at least
 };
 
 // kInvalidArgument if sources do not fit the plans, or entries do not tile a data section.

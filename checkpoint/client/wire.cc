@@ -58,6 +58,10 @@ void ToWire(const SealRequest& request, wire::SealSnapshot* out) {
     sealed->set_name(ToUtf8(file.name));
     sealed->set_offset(file.offset);
     sealed->set_bytes(file.bytes);
+    if (file.origin) {
+      sealed->set_origin_step(file.origin->step.value());
+      sealed->set_origin_generation(file.origin->generation.value());
+    }
   }
   out->set_records(request.records);
   for (const auto& [name, value] : request.metrics) (*out->mutable_metrics())[ToUtf8(name)] = value;

@@ -94,6 +94,8 @@ struct StartWrite {  // -> WriteFinished
   std::vector<SealedFile> files;
   std::shared_ptr<const std::string> records;
   bool inspect_only = false;  // read the headers, write nothing: the disk has failed another rank already
+  // The newest committed checkpoint: files with an origin may be there already, to be linked.
+  std::optional<CheckpointId> previous;
 };
 struct RankContribution {
   base::Rank rank;

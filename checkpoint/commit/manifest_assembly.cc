@@ -62,8 +62,10 @@ base::Result<InspectedFile> InspectShard(const StartWrite& order, const SealedFi
   auto header = DecodeShardHeader(header_bytes);
   if (!header) return base::Wrap(header.error(), file.name);
   const ShardIdentity& identity = header->identity;
-  if (identity.project != order.job.project || identity.job != order.job.job || identity.step != order.id.step ||
-      identity.generation != order.id.generation || identity.rank != order.rank ||
+  const StepAndGeneration own{order.id.step, order.id.generation};
+  const StepAndGeneration expected = file.origin.value_or(own);
+  if (identity.project != order.job.project || identity.job != order.job.job || identity.step != expected.step ||
+      identity.generation != expected.generation || identity.rank != order.rank ||
       identity.world_size != order.world_size) {
     return base::Fail(Code::kCorrupt, file.name, " says it is of job ", identity.project, "/", identity.job, ", ",
                       CheckpointDirectoryName(identity.step, identity.generation), ", rank ", identity.rank, " of ",
@@ -86,7 +88,8 @@ base::Result<InspectedFile> InspectShard(const StartWrite& order, const SealedFi
                                     order.rank,
                                     plan.header_bytes,
                                     Sha256Hex(header_bytes),
-                                    Sha256Hex(header->digests)};
+                                    Sha256Hex(header->digests),
+                                    file.origin};
   return inspected;
 }
 

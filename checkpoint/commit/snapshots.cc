@@ -170,6 +170,12 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
       return base::Fail(Code::kInvalidArgument, file.name, " lies at ", file.offset, " with ", file.bytes,
                         " bytes, outside the staging memory of ", room, " bytes or not on a 4096 boundary");
     }
+    const CheckpointId id{job.generation, request.step};
+    if (file.origin && CheckpointId{file.origin->generation, file.origin->step} >= id) {
+      return base::Fail(Code::kInvalidArgument, file.name, " cannot be from ",
+                        CheckpointDirectoryName(file.origin->step, file.origin->generation), ", which is not before ",
+                        id);
+    }
     ranges.emplace_back(file.offset, file.offset + file.bytes);
   }
   std::sort(ranges.begin(), ranges.end());
@@ -217,7 +223,11 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   slot.records = mine.records;
   ++snapshot.writes_running;
   Answer(ref, Done{});
-  Do(StartWrite{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value()});
+  StartWrite write{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value(), {}};
+  for (const auto& [other, committed] : job.committed) {
+    if (!committed.removing) write.previous = other;  // the last one stays: they are sorted
+  }
+  Do(std::move(write));
 }
 
 void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {

@@ -47,7 +47,7 @@ struct CheckpointId {
 };
 
 struct Retention {
-  std::uint32_t keep_last = 3;  // at least 1
+  std::uint32_t keep_last = 3;   // at least 1
   std::uint32_t keep_every = 0;  // also the first at or after each multiple of this; 0: none
   std::uint32_t keep_best = 0;
   std::string metric = "loss";
@@ -59,6 +59,7 @@ struct SealedFile {
   std::string name;
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
+  std::optional<StepAndGeneration> origin;  // the earlier save that wrote it, if it was not this one
 };
 
 // What a rank's shard turned out to be when its header was read out of staging memory.

@@ -6,6 +6,7 @@
 #include "checkpoint/commit/manifest_assembly.h"
 #include "checkpoint/format/digest.h"
 #include "runtime/base/fault_points.h"
+#include "runtime/base/log.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint {
@@ -66,12 +67,44 @@ base::Status WriteImage(base::FileSystem& files, const std::string& path, std::s
   return files.Rename(temporary, path);
 }
 
-base::Status WriteAll(base::FileSystem& files, const std::string& directory, const commit::StartWrite& order,
-                      std::span<const std::byte> staging) {
+// Is this the file at `path`? Its header tells: identity, sizes and every chunk's digest are in it. The data are not
+// read again; whoever reads them checks them.
+base::Result<bool> IsFile(base::FileSystem& files, const std::string& path, const ManifestFile& wanted) {
+  BELAY_ASSIGN(auto file, files.Open(path, {}));
+  BELAY_ASSIGN(const std::uint64_t size, file->Size());
+  if (size != wanted.bytes) return false;
+  std::vector<std::byte> header(wanted.header_bytes);
+  BELAY_ASSIGN(const std::size_t read, file->ReadAt(0, header));
+  return read == header.size() && Sha256Hex(std::span<const std::byte>(header)) == wanted.header_sha256;
+}
+
+// A second name for what the last checkpoint has already. Not finding it there is no failure: then it is written.
+bool LinkUnchanged(base::FileSystem& files, const std::string& previous, const std::string& path,
+                   const ManifestFile& wanted) {
+  base::Status linked = base::FaultPoint("write.before_link");
+  if (linked) {
+    const auto same = IsFile(files, previous, wanted);
+    if (same && !*same) return false;
+    linked = same ? files.Link(previous, path) : base::Status(tl::unexpected(same.error()));
+  }
+  if (!linked) base::LogWarning("written_again", {{"file", path}, {"why", linked.error().Text()}});
+  return linked.has_value();
+}
+
+base::Status WriteAll(base::FileSystem& files, const index::Folders& folders, const commit::StartWrite& order,
+                      const std::vector<commit::InspectedFile>& inspected, std::span<const std::byte> staging) {
+  const std::string directory = folders.Checkpoint(order.job, order.id);
   BELAY_TRY(base::FaultPoint("write.before_data"));
   BELAY_TRY(base::MakeDirectories(files, directory));
-  for (const commit::SealedFile& file : order.files) {
-    BELAY_TRY(WriteImage(files, directory + "/" + file.name, staging.subspan(file.offset, file.bytes), true));
+  for (std::size_t i = 0; i < order.files.size(); ++i) {
+    const commit::SealedFile& file = order.files[i];
+    const std::string path = directory + "/" + file.name;
+    const auto image = staging.subspan(file.offset, file.bytes);
+    if (file.origin && order.previous) {
+      const std::string previous = folders.Checkpoint(order.job, *order.previous) + "/" + file.name;
+      if (LinkUnchanged(files, previous, path, inspected[i].manifest)) continue;
+    }
+    BELAY_TRY(WriteImage(files, path, image, true));
   }
   BELAY_TRY(WriteImage(files, directory + "/" + RecordsFileName(order.rank), std::as_bytes(std::span(*order.records)),
                        false));
@@ -92,7 +125,7 @@ commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock
   }
   finished.files = *std::move(inspected);
   if (order.inspect_only) return finished;
-  if (auto written = WriteAll(files, folders.Checkpoint(order.job, order.id), order, staging); !written) {
+  if (auto written = WriteAll(files, folders, order, finished.files, staging); !written) {
     finished.error = written.error();
   }
   finished.seconds = std::chrono::duration<double>(clock.Now() - began).count();

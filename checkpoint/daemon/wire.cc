@@ -21,7 +21,10 @@ commit::SealSnapshot FromWire(const wire::SealSnapshot& seal) {
   commit::SealSnapshot request;
   request.step = base::Step(seal.step());
   for (const wire::SealedFile& file : seal.files()) {
-    request.files.push_back({file.name(), file.offset(), file.bytes()});
+    auto& sealed = request.files.emplace_back(commit::SealedFile{file.name(), file.offset(), file.bytes(), {}});
+    if (file.has_origin_step() && file.has_origin_generation()) {
+      sealed.origin = {base::Step(file.origin_step()), base::Generation(file.origin_generation())};
+    }
   }
   request.records = seal.records();
   for (const auto& [name, value] : seal.metrics()) request.metrics[name] = value;

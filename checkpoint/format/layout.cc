@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
+#include <set>
 #include <unordered_set>
 
 #include "checkpoint/format/boxes.h"
@@ -55,7 +57,7 @@ void AppendNumbers(std::string& out, const std::vector<std::int64_t>& numbers) {
 
 void AppendParts(std::string& out, const RankLayout& layout) {
   for (const PartLayout& part : layout.parts) {
-    out += "part " + part.part + " " + std::to_string(part.tensors.size()) + "\n";
+    out += (part.frozen ? "frozen " : "part ") + part.part + " " + std::to_string(part.tensors.size()) + "\n";
     for (const TensorSpec& tensor : part.tensors) {
       out += DTypeName(tensor.dtype);
       out += ' ';
@@ -189,18 +191,21 @@ base::Status ValidateLayout(const RankLayout& layout) {
     return Fail(Code::kLimitExceeded, layout.parts.size(), " parts; the limit is ", kPartsPerRankMax);
   }
   std::size_t count = 0;
-  std::unordered_set<std::string_view> parts;
+  std::set<std::pair<std::string_view, bool>> parts;
+  std::map<std::string_view, std::unordered_set<std::string_view>> names_of;
   for (const PartLayout& part : layout.parts) {
     if (!IsPartName(part.part)) {
       return Fail(Code::kInvalidArgument, "the part name ", JsonString(part.part), " is not [a-z][a-z0-9_]*");
     }
-    if (!parts.insert(part.part).second) return Fail(Code::kInvalidArgument, "two parts are named ", part.part);
+    if (!parts.emplace(part.part, part.frozen).second) {
+      return Fail(Code::kInvalidArgument, "two parts are named ", part.part);
+    }
     count += part.tensors.size();
     if (count > kTensorsPerRankMax) {
       return Fail(Code::kLimitExceeded, count, " tensors; the limit is ", kTensorsPerRankMax);
     }
-    std::unordered_set<std::string_view> names;
-    names.reserve(part.tensors.size());
+    std::unordered_set<std::string_view>& names = names_of[part.part];
+    names.reserve(names.size() + part.tensors.size());
     for (const TensorSpec& tensor : part.tensors) {
       BELAY_TRY(ValidateTensorName(tensor.name));
       if (static_cast<std::size_t>(tensor.dtype) >= kDTypes.size()) {
@@ -263,9 +268,10 @@ base::Result<RankLayout> DecodeLayout(std::string_view text) {
     rest = *line;
     const auto word = Take(rest, ' '), name = Take(rest, ' ');
     const auto tensor_count = ParseNumber<std::size_t>(rest);
-    if (word != "part" || !name || !tensor_count) return corrupt("wants a part");
+    const bool frozen = word == "frozen";
+    if ((word != "part" && !frozen) || !name || !tensor_count) return corrupt("wants a part");
     if (*tensor_count > kTensorsPerRankMax) return Fail(Code::kLimitExceeded, *tensor_count, " tensors");
-    PartLayout& part = layout.parts.emplace_back(PartLayout{std::string(*name), {}});
+    PartLayout& part = layout.parts.emplace_back(PartLayout{std::string(*name), {}, frozen});
     for (std::size_t t = 0; t < *tensor_count; ++t) {
       line = next_line();
       auto tensor = line ? ParseTensor(*line) : std::nullopt;

@@ -65,6 +65,9 @@ struct TensorSpec {
 struct PartLayout {
   std::string part;  // [a-z][a-z0-9_]*: one shard file a rank and part
   std::vector<TensorSpec> tensors;
+  // These do not change while the program runs (the base of a LoRA model): they go into a file of their own, which
+  // later checkpoints share. A part may have both kinds; a tensor's name is of one of them.
+  bool frozen = false;
   friend bool operator==(const PartLayout&, const PartLayout&) = default;
 };
 
@@ -83,7 +86,8 @@ base::Status ValidateTensorName(std::string_view name);
 base::Status ValidateExtent(DType dtype, const std::vector<std::int64_t>& global_shape, const Box& box);
 // [a-z][a-z0-9_]*, at most 64 bytes.
 bool IsPartName(std::string_view part);
-// Names unique, boxes inside shapes, sizes without overflow, counts within limits. kInvalidArgument or kLimitExceeded.
+// A part at most once of each kind, names unique, boxes inside shapes, sizes without overflow, counts within limits.
+// kInvalidArgument or kLimitExceeded.
 base::Status ValidateLayout(const RankLayout& layout);
 
 // A stable 128-bit hash, as 32 hex digits, of everything in the layout but the rank.

@@ -23,6 +23,8 @@ namespace {
 constexpr std::string_view kDigestKey = ",\n \"digest\": \"";
 constexpr std::string_view kDigestEnd = "\"\n}\n";
 constexpr std::size_t kSha256Digits = 64;
+// The critical features this build knows. A file with an origin has another identity in its header than the manifest.
+constexpr std::string_view kOriginFeature = "origin";
 
 bool IsSha256(std::string_view text) {
   return text.size() == kSha256Digits && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -130,6 +132,14 @@ base::Result<ManifestFile> DecodeFile(const json& value, std::int32_t world_size
   } else {
     fields.Complain("kind", "is neither shard nor records");
   }
+  if (value.is_object() && value.contains("origin")) {
+    Fields origin(fields.Object("origin"), "manifest, the origin of a file");
+    file.origin.emplace();
+    file.origin->step = base::Step(origin.Number<std::int64_t>("step"));
+    file.origin->generation = base::Generation(origin.Number<std::uint64_t>("generation"));
+    if (file.kind != "shard") fields.Complain("origin", "is set for records");
+    BELAY_TRY(origin.Check());
+  }
   BELAY_TRY(fields.Check());
   return file;
 }
@@ -140,7 +150,10 @@ std::string EncodeManifest(const Manifest& manifest) {
   nlohmann::ordered_json out;
   out["format"] = "belay-manifest";
   out["version"] = 1;
-  out["critical"] = json::array();
+  auto& critical = out["critical"] = json::array();
+  const bool has_origins = std::any_of(manifest.files.begin(), manifest.files.end(),
+                                       [](const ManifestFile& file) { return file.origin.has_value(); });
+  if (has_origins) critical.push_back(kOriginFeature);
   out["project"] = manifest.project;
   out["job"] = manifest.job;
   out["step"] = manifest.step.value();
@@ -169,6 +182,11 @@ std::string EncodeManifest(const Manifest& manifest) {
     entry["header_bytes"] = file->header_bytes;
     entry["header_sha256"] = file->header_sha256;
     entry["data_sha256"] = file->data_sha256;
+    if (file->origin) {
+      auto& origin = entry["origin"] = json::object();
+      origin["step"] = file->origin->step.value();
+      origin["generation"] = file->origin->generation.value();
+    }
     files.push_back(std::move(entry));
   }
   // The digest is over the text as it would be without it: it ends in "\n}\n".
@@ -190,8 +208,10 @@ base::Result<Manifest> DecodeManifest(std::string_view text) {
   const auto version = fields.Number<std::uint64_t>("version");
   BELAY_TRY(fields.Check());
   if (version != 1) return Fail(Code::kFormatVersion, "a manifest of version ", version, "; this build reads 1");
-  if (const json& critical = fields.Array("critical"); !critical.empty()) {
-    return Fail(Code::kFormatVersion, "the manifest needs features this build lacks: ", critical.dump().substr(0, 200));
+  for (const json& feature : fields.Array("critical")) {
+    if (feature == kOriginFeature) continue;
+    return Fail(Code::kFormatVersion,
+                "the manifest needs a feature that this build lacks: ", ToUtf8(feature.dump().substr(0, 200)));
   }
 
   const std::size_t tail = kDigestKey.size() + kSha256Digits + kDigestEnd.size();

@@ -20,6 +20,13 @@ inline constexpr std::size_t kManifestBytesMax = std::size_t{64} << 20;  // it t
 inline constexpr std::size_t kRecordsBytesMax = std::size_t{256} << 20;
 inline constexpr std::size_t kRunNameBytesMax = 100;  // project and job names
 
+// Which save of a job: what names its folder.
+struct StepAndGeneration {
+  base::Step step;
+  base::Generation generation;
+  friend auto operator<=>(const StepAndGeneration&, const StepAndGeneration&) = default;
+};
+
 struct ManifestFile {
   std::string name;  // inside the checkpoint's folder; no slash
   std::uint64_t bytes = 0;
@@ -28,6 +35,9 @@ struct ManifestFile {
   std::uint64_t header_bytes = 0;  // shards only
   std::string header_sha256;       // shards: of the header's bytes; records: of the whole file
   std::string data_sha256;         // shards: over the list of chunk digests; records: empty
+  // Shards: the earlier save that wrote these bytes, which its header names; none: this one. The file is here all the
+  // same (a hard link, mostly).
+  std::optional<StepAndGeneration> origin;
 };
 
 struct Manifest {
@@ -52,11 +62,6 @@ base::Result<Manifest> DecodeManifest(std::string_view json);
 
 // "step-000001200.gen-3" and back.
 std::string CheckpointDirectoryName(base::Step step, base::Generation generation);
-struct StepAndGeneration {
-  base::Step step;
-  base::Generation generation;
-  friend auto operator<=>(const StepAndGeneration&, const StepAndGeneration&) = default;
-};
 std::optional<StepAndGeneration> ParseCheckpointDirectoryName(std::string_view name);
 
 // Project and job names: 1-100 of [A-Za-z0-9._-], not starting with a dot. kInvalidArgument says what is wrong.

@@ -291,7 +291,9 @@ base::Result<std::vector<ShardPlan>> PlanShards(const RankLayout& layout, const 
     }
     std::array<char, 32> rank{};
     std::snprintf(rank.data(), rank.size(), "rank-%05d.", layout.rank.value());
-    plan.file_name = rank.data() + layout.parts[p].part + ".safetensors";
+    plan.frozen = layout.parts[p].frozen;
+    // No part's name has a hyphen, so that nobody's part can be named like this.
+    plan.file_name = rank.data() + layout.parts[p].part + (plan.frozen ? "-frozen" : "") + ".safetensors";
     // Digests are counted, not spelled out: a petabyte of nothing has too many.
     const std::uint64_t digest_digits = ChunkCount(plan.data_bytes) * 2 * sizeof(ChunkDigest);
     const std::uint64_t json_bytes = HeaderText(plan, LongestIdentity(), "").size() + digest_digits;

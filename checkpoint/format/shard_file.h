@@ -38,10 +38,11 @@ struct ShardEntry {
 
 // One planned file. Entries in data order: descending element size, then name, as the reference writer does.
 struct ShardPlan {
-  std::string file_name;  // "rank-00003.model.safetensors"
+  std::string file_name;  // "rank-00003.model.safetensors", of frozen tensors "rank-00003.model-frozen.safetensors"
   std::vector<ShardEntry> entries;
   std::uint64_t header_bytes = 0;  // multiple of 4096, the 8-byte length included: where the data section begins
   std::uint64_t data_bytes = 0;
+  bool frozen = false;  // see PartLayout
   std::uint64_t FileBytes() const { return header_bytes + data_bytes; }
 };
 

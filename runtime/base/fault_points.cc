@@ -45,6 +45,7 @@ constexpr Point kPoints[] = {
     {"write.after_rename", "a shard has its final name, the folder is not synced yet"},
     {"write.after_sync", "a shard is synced under its temporary name"},
     {"write.before_data", "a rank's shards are about to be written"},
+    {"write.before_link", "an unchanged shard is about to be linked from the last checkpoint"},
 };
 constexpr std::size_t kCount = std::size(kPoints);
 static_assert(std::ranges::is_sorted(kPoints, {}, &Point::name));

@@ -78,7 +78,7 @@ void SaveWorker::Loop() {
 SaveReport SaveWorker::Run(const Save& save) {
   SaveReport report{.step = save.step};
   const auto start = clock_.Now();
-  auto status = save.snapshotter->Copy(save.unchanged);
+  auto status = save.snapshotter->Copy(save.copy);
   if (save.copy_ended) save.copy_ended();
   report.copy_seconds = Seconds(clock_.Now() - start);
   {

@@ -40,7 +40,7 @@ class SaveWorker {
   struct Save {
     checkpoint::Snapshotter* snapshotter = nullptr;  // Begin has succeeded
     base::Step step;
-    std::function<bool()> unchanged;
+    checkpoint::Snapshotter::CopyRequest copy;
     std::function<void()> copy_ended;  // may be empty; called on the worker's thread, however the copy went
     checkpoint::Records records;
     std::map<std::string, double> metrics;

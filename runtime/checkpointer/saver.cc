@@ -69,6 +69,7 @@ void Saver::DropCapture() {
   snapshotter_.reset();
   staging_copier_ = nullptr;
   ticket_.reset();
+  frozen_witness_ = nullptr;
   capture_.reset();
 }
 
@@ -288,17 +289,21 @@ base::Status Saver::StartCopy(const Request& request) try {
   BELAY_ASSIGN(auto records, state_.SaveRecords());
   capture_->CopyEager();
   ticket_ = std::make_shared<CopyTicket>(capture_->Witness());
+  auto frozen_witness = capture_->FrozenWitness();
+  const bool frozen_unchanged = frozen_witness_ && frozen_witness_();
   if (staging_copier_ != nullptr) BELAY_TRY(staging_copier_->MarkStepEnd());
-  worker_.Start({.snapshotter = snapshotter_.get(),
-                 .step = request.step,
-                 .unchanged = [ticket = ticket_] { return ticket->Unchanged(); },
-                 .copy_ended =
-                     [staging = staging_copier_] {
-                       if (staging != nullptr) staging->CopyEnded();
-                     },
-                 .records = std::move(records),
-                 .metrics = request.metrics,
-                 .parent_step = parent_});
+  worker_.Start(
+      {.snapshotter = snapshotter_.get(),
+       .step = request.step,
+       .copy = {.unchanged = [ticket = ticket_] { return ticket->Unchanged(); }, .frozen_unchanged = frozen_unchanged},
+       .copy_ended =
+           [staging = staging_copier_] {
+             if (staging != nullptr) staging->CopyEnded();
+           },
+       .records = std::move(records),
+       .metrics = request.metrics,
+       .parent_step = parent_});
+  frozen_witness_ = std::move(frozen_witness);  // of what is copied now, or was before and is the same
   return {};
 } catch (...) {
   return tl::unexpected(ThrownError("capturing the state"));

@@ -96,6 +96,7 @@ class Saver {
   StagingCopier* staging_copier_ = nullptr;  // of snapshotter_, if tensors are on a GPU
   std::unique_ptr<checkpoint::Snapshotter> snapshotter_;
   std::shared_ptr<struct CopyTicket> ticket_;
+  std::function<bool()> frozen_witness_;  // of capture_: are the frozen tensors as the last copy found them?
   std::unique_ptr<BackwardHook> hook_;
   std::optional<base::Step> parent_, committed_;
   bool warned_of_side_ = false;

@@ -41,8 +41,8 @@ const std::byte* Capture::Held::Data() const {
 base::Result<std::unique_ptr<Capture>> Capture::Make(std::vector<StateTensor> tensors, base::Rank rank) {
   auto capture = std::make_unique<Capture>();
   capture->layout_.rank = rank;
-  std::map<std::string, std::size_t> parts;
-  std::uint64_t gathered_bytes = 0;  // of non-contiguous tensors
+  std::map<std::pair<std::string, bool>, std::size_t> parts;  // the changing and the frozen tensors of each
+  std::uint64_t gathered_bytes = 0;                           // of non-contiguous tensors
   for (auto& tensor : tensors) {
     if (!Described(tensor, rank)) continue;
     Held held{.state = std::move(tensor)};
@@ -65,8 +65,9 @@ base::Result<std::unique_ptr<Capture>> Capture::Make(std::vector<StateTensor> te
         side.largest_bytes = held.side.nbytes();
       }
     }
-    const auto [part, added] = parts.emplace(held.state.part, capture->layout_.parts.size());
-    if (added) capture->layout_.parts.push_back({.part = held.state.part});
+    const auto [part, added] =
+        parts.emplace(std::pair(held.state.part, held.state.frozen), capture->layout_.parts.size());
+    if (added) capture->layout_.parts.push_back({.part = held.state.part, .frozen = held.state.frozen});
     const std::vector<std::int64_t> shape = source.sizes().vec();
     capture->layout_.parts[part->second].tensors.push_back({.name = held.state.name,
                                                             .dtype = *ToDType(source.scalar_type()),
@@ -85,9 +86,9 @@ bool Capture::Matches(const std::vector<StateTensor>& tensors) const {
     if (held == held_.end()) return false;
     const StateTensor& ours = held->state;
     if (ours.part != tensor.part || ours.name != tensor.name || ours.eager != tensor.eager ||
-        held->address != tensor.tensor.const_data_ptr() || ours.tensor.scalar_type() != tensor.tensor.scalar_type() ||
-        ours.tensor.sizes() != tensor.tensor.sizes() || ours.tensor.strides() != tensor.tensor.strides() ||
-        ours.tensor.device() != tensor.tensor.device()) {
+        ours.frozen != tensor.frozen || held->address != tensor.tensor.const_data_ptr() ||
+        ours.tensor.scalar_type() != tensor.tensor.scalar_type() || ours.tensor.sizes() != tensor.tensor.sizes() ||
+        ours.tensor.strides() != tensor.tensor.strides() || ours.tensor.device() != tensor.tensor.device()) {
       return false;
     }
     ++held;
@@ -132,7 +133,11 @@ void Capture::CopyEager() {
   }
 }
 
-std::function<bool()> Capture::Witness() const {
+std::function<bool()> Capture::Witness() const { return WitnessOf(/*frozen_only=*/false); }
+
+std::function<bool()> Capture::FrozenWitness() const { return WitnessOf(/*frozen_only=*/true); }
+
+std::function<bool()> Capture::WitnessOf(bool frozen_only) const {
   struct Seen {
     const Held* held;
     std::uint32_t version;
@@ -143,7 +148,8 @@ std::function<bool()> Capture::Witness() const {
     return tensor.is_cpu() ? SampleOf(static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()) : 0;
   };
   for (const Held& held : held_) {
-    if (!held.side.defined()) seen.push_back({&held, VersionOf(held.state.tensor), sample(held.state.tensor)});
+    if (held.side.defined() || (frozen_only && !held.state.frozen)) continue;
+    seen.push_back({&held, VersionOf(held.state.tensor), sample(held.state.tensor)});
   }
   return [seen = std::move(seen), sample] {
     for (const Seen& one : seen) {

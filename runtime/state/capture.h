@@ -48,10 +48,13 @@ class Capture {
   // pointer or a kernel of the program) show in a sample of eight words of each CPU tensor, if they hit one of them,
   // and not at all in CUDA tensors: there only the order of the stream keeps the update behind the copy.
   std::function<bool()> Witness() const;
+  // The same for the frozen tensors alone, from save to save.
+  std::function<bool()> FrozenWitness() const;
 
   static constexpr std::uint64_t kSideBytesMax = 256ULL * 1024 * 1024;
 
  private:
+  std::function<bool()> WitnessOf(bool frozen_only) const;
   struct Held {
     StateTensor state;
     const void* address = nullptr;  // of the tensor's own memory

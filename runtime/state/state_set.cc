@@ -103,12 +103,16 @@ base::Result<std::vector<StateTensor>> StateSet::Describe() const {
     if (!seen.emplace(entry.tensor.const_data_ptr(), entry.tensor.sizes().vec(), entry.tensor.scalar_type()).second)
       return;
     entry.eager = entry.eager || !entry.tensor.is_contiguous();
+    entry.frozen = entry.frozen && !entry.eager;
     tensors.push_back(std::move(entry));
   };
   for (const Item& item : items_) {
     if (const auto* module = std::get_if<ModuleItem>(&item.what)) {
       for (const auto& parameter : module->module->named_parameters()) {
-        take({.part = item.name, .name = parameter.key(), .tensor = parameter.value()});
+        take({.part = item.name,
+              .name = parameter.key(),
+              .frozen = !parameter.value().requires_grad(),
+              .tensor = parameter.value()});
       }
       for (const auto& buffer : module->module->named_buffers()) {
         if (!buffer.value().defined()) continue;

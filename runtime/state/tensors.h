@@ -32,6 +32,7 @@ struct StateTensor {
   Holders holders = Holders::kAlike;
   // Bytes may change before the next update, or are not contiguous: copied to a side buffer inside step_done.
   bool eager = false;
+  bool frozen = false;  // a parameter that is not trained: see checkpoint::PartLayout
   at::Tensor tensor;
 
   std::string FullName() const { return part + "." + name; }

@@ -96,7 +96,7 @@ inline void SaveAll(std::vector<std::unique_ptr<Snapshotter>>& snapshotters, std
     ranks[r].Become(step);
     const auto begun = snapshotters[r]->Begin(base::Step(step), "interval");
     ASSERT_TRUE(begun) << begun.error().Text();
-    ASSERT_TRUE(snapshotters[r]->Copy([] { return true; }));
+    ASSERT_TRUE(snapshotters[r]->Copy({.unchanged = [] { return true; }}));
     ranks[r].Become(step + 1000);  // training goes on
     const auto sealed = snapshotters[r]->Seal({{"sampler", std::to_string(step)}}, {{"loss", 0.5}}, std::nullopt);
     ASSERT_TRUE(sealed) << sealed.error().Text();

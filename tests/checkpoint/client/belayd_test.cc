@@ -105,7 +105,7 @@ TEST(BelaydTest, WhatTheDiskRefusedIsRestoredFromMemoryWithItsRecords) {
   trainers.ranks[0].Become(20);
   Snapshotter& snapshotter = *trainers.snapshotters[0];
   ASSERT_TRUE(snapshotter.Begin(base::Step(20), "interval"));
-  ASSERT_TRUE(snapshotter.Copy(nullptr));
+  ASSERT_TRUE(snapshotter.Copy({}));
   ASSERT_TRUE(snapshotter.Seal({{"sampler", "20"}}, {}, std::nullopt));
   const auto outcome = snapshotter.Wait(base::Step(20), std::chrono::seconds(60));
   ASSERT_TRUE(outcome) << outcome.error().Text();
@@ -119,6 +119,112 @@ TEST(BelaydTest, WhatTheDiskRefusedIsRestoredFromMemoryWithItsRecords) {
   EXPECT_FALSE(points->front().committed);
   ExpectRestores(daemon, 20, true, 1);
   ExpectRestores(daemon, 10, false, 1);
+}
+
+// A rank whose model is frozen, and what it saves.
+struct FrozenTrainer {
+  explicit FrozenTrainer(const BelaydProcess& daemon) : run(daemon, 1), rank(0, 1, /*frozen_model=*/true) {
+    rank.Become(1);
+    auto made = run.MakeSnapshotter(daemon, 0, rank);
+    EXPECT_TRUE(made) << made.error().Text();
+    if (made) snapshotter = std::move(*made);
+  }
+  base::Status Copy(std::int64_t step) {
+    rank.Become(step, "optimizer");
+    BELAY_TRY(snapshotter->Begin(base::Step(step), "interval"));
+    return snapshotter->Copy({.frozen_unchanged = true});
+  }
+  SnapshotOutcome Save(std::int64_t step) {
+    const auto copied = Copy(step);
+    EXPECT_TRUE(copied) << copied.error().Text();
+    EXPECT_TRUE(snapshotter->Seal({}, {}, std::nullopt));
+    const auto outcome = snapshotter->Wait(base::Step(step), std::chrono::seconds(60));
+    EXPECT_TRUE(outcome) << outcome.error().Text();
+    EXPECT_TRUE(outcome && outcome->state == SnapshotState::kCommitted) << step;
+    return outcome.value_or(SnapshotOutcome{});
+  }
+  SampleRun run;
+  SampleRank rank;
+  std::unique_ptr<Snapshotter> snapshotter;
+};
+
+void ExpectFrozenRestore(const BelaydProcess& daemon, std::int64_t step, std::int64_t model_step) {
+  const auto client = daemon.Connect();
+  for (const bool from_memory : {false, true}) {
+    SampleRank fresh(0, 1);  // what is frozen is the saver's business
+    const auto restorer = Restorer::Open(*client, {{"default", "gpt"}, base::Step(step), {}}, from_memory);
+    if (!restorer && from_memory) continue;  // a newer one is there
+    ASSERT_TRUE(restorer) << restorer.error().Text();
+    const auto loaded = (*restorer)->Load(fresh.Targets(), 2);
+    ASSERT_TRUE(loaded) << loaded.error().Text();
+    fresh.ExpectIs(model_step, "model");
+    fresh.ExpectIs(step, "optimizer");
+  }
+}
+
+std::uint64_t FrozenInode(const BelaydProcess& daemon, std::int64_t step) {
+  const std::string name = CheckpointDirectoryName(base::Step(step), base::Generation(1));
+  const auto info =
+      base::PosixFileSystem().Stat(daemon.data_dir() + "/default/gpt/" + name + "/rank-00000.model-frozen.safetensors");
+  EXPECT_TRUE(info) << info.error().Text();
+  return info ? info->inode : 0;
+}
+
+TEST(BelaydTest, FrozenTensorsAreOneFileOfAllCheckpoints) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  FrozenTrainer trainer(daemon);
+  for (const std::int64_t step : {10, 20, 30, 40}) trainer.Save(step);  // three are kept: the writer of the file goes
+  EXPECT_EQ(FrozenInode(daemon, 30), FrozenInode(daemon, 20));
+  EXPECT_EQ(FrozenInode(daemon, 40), FrozenInode(daemon, 20));
+  for (const std::int64_t step : {20, 30, 40}) ExpectFrozenRestore(daemon, step, 1);
+  daemon.Kill();
+  daemon.Start();
+  ExpectFrozenRestore(daemon, 40, 1);
+}
+
+TEST(BelaydTest, AFrozenFileThatCannotBeLinkedIsWritten) {
+  BelaydProcess daemon(BELAYD_PROGRAM, "write.before_link=io@1");
+  FrozenTrainer trainer(daemon);
+  for (const std::int64_t step : {10, 20, 30}) trainer.Save(step);
+  EXPECT_NE(FrozenInode(daemon, 20), FrozenInode(daemon, 10));
+  EXPECT_EQ(FrozenInode(daemon, 30), FrozenInode(daemon, 20));
+  for (const std::int64_t step : {10, 20, 30}) ExpectFrozenRestore(daemon, step, 1);
+}
+
+TEST(BelaydTest, AFrozenFileWhoseCheckpointWasRemovedIsWritten) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  FrozenTrainer trainer(daemon);
+  trainer.Save(10);
+  ASSERT_TRUE(daemon.Connect()->RemoveCheckpoint({{"default", "gpt"}, base::Step(10), {}}, true));
+  trainer.Save(20);
+  ExpectFrozenRestore(daemon, 20, 1);
+}
+
+TEST(BelaydTest, AFrozenTensorThatChangedAllTheSameIsFoundAndSavedTheNextTime) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  FrozenTrainer trainer(daemon);
+  trainer.Save(10);
+  trainer.rank.Become(2, "model");
+  const auto copied = trainer.Copy(20);
+  ASSERT_FALSE(copied);
+  EXPECT_EQ(copied.error().code, Code::kSnapshotTorn);
+  EXPECT_THAT(copied.error().Text(), HasSubstr("rank-00000.model-frozen.safetensors were written to"));
+  trainer.Save(30);
+  trainer.rank.Become(3, "model");  // believed no more: copied each time
+  trainer.Save(40);
+  ExpectFrozenRestore(daemon, 10, 1);
+  ExpectFrozenRestore(daemon, 30, 2);
+  ExpectFrozenRestore(daemon, 40, 3);
+}
+
+TEST(BelaydTest, FrozenTensorsOfASaveThatWasGivenUpAreNotReused) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  FrozenTrainer trainer(daemon);
+  ASSERT_TRUE(trainer.Copy(10));  // and never sealed: its header was not written
+  trainer.Save(20);
+  trainer.Save(30);
+  ExpectFrozenRestore(daemon, 20, 1);
+  ExpectFrozenRestore(daemon, 30, 1);
 }
 
 TEST(BelaydTest, AttachesAgainAfterTheDaemonWasKilled) {
@@ -153,7 +259,7 @@ TEST(BelaydTest, GivesUpASnapshotWhoseStateChanged) {
   Trainers trainers(daemon, 1);
   Snapshotter& snapshotter = *trainers.snapshotters[0];
   ASSERT_TRUE(snapshotter.Begin(base::Step(5), "interval"));
-  const auto torn = snapshotter.Copy([] { return false; });
+  const auto torn = snapshotter.Copy({.unchanged = [] { return false; }});
   ASSERT_FALSE(torn);
   EXPECT_EQ(torn.error().code, Code::kSnapshotTorn);
   trainers.Save(6);  // the next one is not in its way
@@ -166,7 +272,7 @@ TEST(BelaydTest, ABeginAfterAnUnsealedOneGivesThatUp) {
   BelaydProcess daemon(BELAYD_PROGRAM);
   Trainers trainers(daemon, 1);
   ASSERT_TRUE(trainers.snapshotters[0]->Begin(base::Step(5), "interval"));
-  ASSERT_TRUE(trainers.snapshotters[0]->Copy(nullptr));
+  ASSERT_TRUE(trainers.snapshotters[0]->Copy({}));
   trainers.Save(6);
   ExpectRestores(daemon, 6, false, 1);
 }

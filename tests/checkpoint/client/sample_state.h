@@ -67,8 +67,8 @@ inline std::vector<std::byte> Rows(const std::vector<std::byte>& all, const Samp
   return {begin, begin + static_cast<std::ptrdiff_t>(row * static_cast<std::uint64_t>(box.lengths[0]))};
 }
 
-inline RankLayout LayoutOf(int rank, int world) {
-  RankLayout layout{base::Rank(rank), {{"model", {}}, {"optimizer", {}}}};
+inline RankLayout LayoutOf(int rank, int world, bool frozen_model = false) {
+  RankLayout layout{base::Rank(rank), {{"model", {}, frozen_model}, {"optimizer", {}}}};
   for (const SampleTensor& tensor : SampleTensors()) {
     layout.parts[tensor.part == "model" ? 0 : 1].tensors.push_back(
         {tensor.name, tensor.dtype, tensor.shape, BoxOf(tensor, rank, world)});
@@ -79,9 +79,9 @@ inline RankLayout LayoutOf(int rank, int world) {
 // One rank's tensors in memory, and what it writes of them.
 class SampleRank {
  public:
-  SampleRank(int rank, int world) : rank_(rank), world_(world) {
+  SampleRank(int rank, int world, bool frozen_model = false) : rank_(rank), world_(world) {
     std::vector<RankLayout> layouts;
-    for (int r = 0; r < world; ++r) layouts.push_back(LayoutOf(r, world));
+    for (int r = 0; r < world; ++r) layouts.push_back(LayoutOf(r, world, frozen_model));
     auto deal = Deal(layouts);
     EXPECT_TRUE(deal) << deal.error().Text();
     auto planned = PlanShards(layouts[static_cast<std::size_t>(rank)], (*deal)[static_cast<std::size_t>(rank)]);
@@ -97,9 +97,10 @@ class SampleRank {
     }
   }
 
-  // Fills the tensors with what they are at `step`, in place.
-  void Become(std::int64_t step) {
+  // Fills the tensors (of one part, if it is named) with what they are at `step`, in place.
+  void Become(std::int64_t step, const std::string& part = "") {
     for (const SampleTensor& tensor : SampleTensors()) {
+      if (!part.empty() && tensor.part != part) continue;
       const auto bytes = Rows(GlobalBytes(tensor, step), tensor, BoxOf(tensor, rank_, world_));
       auto& buffer = buffers_[tensor.FullName()];
       ASSERT_EQ(buffer.size(), bytes.size());
@@ -116,8 +117,9 @@ class SampleRank {
     return targets;
   }
 
-  void ExpectIs(std::int64_t step) {
+  void ExpectIs(std::int64_t step, const std::string& part = "") {
     for (const SampleTensor& tensor : SampleTensors()) {
+      if (!part.empty() && tensor.part != part) continue;
       EXPECT_TRUE(buffers_[tensor.FullName()] == Rows(GlobalBytes(tensor, step), tensor, BoxOf(tensor, rank_, world_)))
           << tensor.FullName() << " of rank " << rank_ << " is not what it was at step " << step;
     }

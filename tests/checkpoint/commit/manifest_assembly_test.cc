@@ -99,6 +99,19 @@ class InspectShardTest : public testing::Test {
   SealedFile file;
 };
 
+TEST_F(InspectShardTest, AnUnchangedFileHasTheIdentityOfItsOrigin) {
+  file.origin = StepAndGeneration{base::Step(5), base::Generation(2)};
+  EXPECT_FALSE(Inspect(Right())) << "its header is of step 7";
+  ShardIdentity earlier = Right();
+  earlier.step = base::Step(5);
+  earlier.generation = base::Generation(2);
+  const auto inspected = Inspect(earlier);
+  ASSERT_TRUE(inspected) << inspected.error().Text();
+  EXPECT_EQ(inspected->manifest.origin, file.origin);
+  file.origin.reset();
+  EXPECT_FALSE(Inspect(earlier)) << "nobody said that it is an earlier one";
+}
+
 TEST_F(InspectShardTest, TheRightHeaderGivesItsManifestLine) {
   const auto inspected = Inspect(Right());
   ASSERT_TRUE(inspected) << inspected.error().Text();

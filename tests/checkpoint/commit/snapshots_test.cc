@@ -53,6 +53,32 @@ TEST_F(SnapshotsTest, CommitsWhenEveryRankIsPrepared) {
   EXPECT_EQ(core.OutcomeNow(ranks[0], 10).bytes, 4098U);
 }
 
+TEST_F(SnapshotsTest, AnUnchangedFileIsLookedForInTheNewestCommittedCheckpoint) {
+  const auto seal_all = [&](std::int64_t step) {
+    for (int rank : {0, 1}) {
+      Begin(rank, step);
+      SealSnapshot seal = CoreHarness::SealOf(rank, step);
+      if (step > 10) seal.files[0].origin = StepAndGeneration{Step(10), generation};
+      EXPECT_TRUE(core.Ok(core.Ask(ranks[rank], seal)));
+    }
+    const auto write = core.Take<StartWrite>();
+    core.Send(WriteFinished{kJob, write->id, write->rank, std::nullopt, {{}}, 0});
+    core.FinishWrite();
+    core.FinishManifest();
+    return write->previous;
+  };
+  EXPECT_EQ(seal_all(10), std::nullopt);
+  EXPECT_EQ(seal_all(20), (CheckpointId{generation, Step(10)}));
+  EXPECT_EQ(seal_all(30), (CheckpointId{generation, Step(20)})) << "one link to the next, so that the first may go";
+}
+
+TEST_F(SnapshotsTest, AFileCannotBeOfALaterSave) {
+  Begin(0, 10);
+  SealSnapshot seal = CoreHarness::SealOf(0, 10);
+  seal.files[0].origin = StepAndGeneration{Step(10), generation};
+  EXPECT_EQ(core.CodeOf(core.Ask(ranks[0], seal)), Code::kInvalidArgument);
+}
+
 TEST_F(SnapshotsTest, RanksMayPassEachOther) {
   ASSERT_TRUE(core.Ok(Begin(1, 10)));
   ASSERT_TRUE(core.Ok(Seal(1, 10)));

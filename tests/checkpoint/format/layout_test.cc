@@ -43,6 +43,25 @@ TEST(LayoutTest, EncodesAsDocumented) {
   EXPECT_EQ(*decoded, layout);
 }
 
+TEST(LayoutTest, APartMayHaveChangingAndFrozenTensors) {
+  RankLayout layout{base::Rank(0),
+                    {{"model", {{"adapter", DType::kF32, {4}, WholeBox({4})}}},
+                     {"model", {{"base", DType::kF32, {8}, WholeBox({8})}}, true}}};
+  const std::string text = "belay-layout 1 0 2\npart model 1\nF32 4 * adapter\nfrozen model 1\nF32 8 * base\n";
+  EXPECT_EQ(EncodeLayout(layout), text);
+  const auto decoded = DecodeLayout(text);
+  ASSERT_TRUE(decoded) << decoded.error().Text();
+  EXPECT_EQ(*decoded, layout);
+  RankLayout trained = layout;
+  trained.parts[1] = {"other", layout.parts[1].tensors};
+  EXPECT_NE(LayoutFingerprint(layout), LayoutFingerprint(trained));
+
+  layout.parts[1].tensors[0].name = "adapter";
+  EXPECT_EQ(CodeOf(ValidateLayout(layout)), Code::kInvalidArgument) << "one name of both kinds";
+  layout.parts[1] = {"model", {{"base", DType::kF32, {8}, WholeBox({8})}}};
+  EXPECT_EQ(CodeOf(ValidateLayout(layout)), Code::kInvalidArgument) << "two parts of one kind";
+}
+
 TEST(LayoutTest, ComesBackFromItsText) {
   for (const std::uint64_t seed : test::Seeds(200)) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

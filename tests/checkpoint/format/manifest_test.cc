@@ -62,6 +62,19 @@ TEST(ManifestTest, CarriesNumbersThatJsonCannot) {
   EXPECT_EQ(back->parent_step, std::nullopt);
 }
 
+TEST(ManifestTest, CarriesWhereAFileCameFrom) {
+  Manifest manifest = DecodeManifest(SampleText()).value();
+  for (ManifestFile& file : manifest.files) {
+    if (file.kind == "shard") file.origin = StepAndGeneration{base::Step(700), base::Generation(2)};
+  }
+  const std::string text = EncodeManifest(manifest);
+  EXPECT_NE(text.find("\"critical\": [\n  \"origin\"\n ]"), std::string::npos) << "older readers must refuse it";
+  const auto back = DecodeManifest(text);
+  ASSERT_TRUE(back) << back.error().Text();
+  for (const ManifestFile& file : back->files) EXPECT_EQ(file.origin.has_value(), file.kind == "shard");
+  EXPECT_EQ(EncodeManifest(*back), text);
+}
+
 TEST(ManifestTest, SortsFiles) {
   Manifest manifest = DecodeManifest(SampleText()).value();
   std::swap(manifest.files.front(), manifest.files.back());

@@ -72,6 +72,22 @@ TEST(ShardFileTest, PartsWithoutPiecesGiveNoFile) {
   EXPECT_TRUE(PlanShards(test::SampleWorld()[0], {})->empty());
 }
 
+TEST(ShardFileTest, FrozenTensorsHaveAFileOfTheirOwn) {
+  const RankLayout layout{base::Rank(3),
+                          {{"model", {{"adapter", DType::kF32, {4}, WholeBox({4})}}},
+                           {"model", {{"base", DType::kF32, {8}, WholeBox({8})}}, true}}};
+  const auto deal = Deal({layout});
+  ASSERT_TRUE(deal) << deal.error().Text();
+  const auto plans = PlanShards(layout, (*deal)[0]);
+  ASSERT_TRUE(plans) << plans.error().Text();
+  ASSERT_EQ(plans->size(), 2U);
+  EXPECT_EQ((*plans)[0].file_name, "rank-00003.model.safetensors");
+  EXPECT_FALSE((*plans)[0].frozen);
+  EXPECT_EQ((*plans)[1].file_name, "rank-00003.model-frozen.safetensors");
+  EXPECT_TRUE((*plans)[1].frozen);
+  EXPECT_EQ((*plans)[1].entries[0].name, "model.base") << "readers see one part";
+}
+
 TEST(ShardFileTest, RefusesPiecesThatAreNotOfTheLayout) {
   const auto world = test::SampleWorld();
   const auto code = [&](const std::vector<Piece>& pieces) {

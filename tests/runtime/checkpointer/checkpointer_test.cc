@@ -3,6 +3,7 @@
 #include "belay/checkpointer.h"
 
 #include <fstream>
+#include <set>
 
 #include <c10/core/StorageImpl.h>
 
@@ -86,6 +87,51 @@ TEST_F(CheckpointerTest, SavesBesideTrainingHoldTheStateOfTheirStep) {
     EXPECT_GE(Committed().size(), 2U) << "at least one save ran beside training";
   }
   ASSERT_TRUE(run().Barrier());
+}
+
+// The first layer frozen before training, thawed after step 5.
+TEST_F(CheckpointerTest, FrozenParametersShareAFileUntilTheyAreThawed) {
+  const auto freeze = [](Trainer& trainer, bool frozen) {
+    for (auto& parameter : trainer.model[0]->as<torch::nn::Linear>()->parameters()) {
+      parameter.set_requires_grad(!frozen);
+    }
+  };
+  std::string whole;
+  {
+    Trainer trainer(3);
+    freeze(trainer, true);
+    Checkpointer checkpointer(TheSession(), {.every = 0, .keep_last = 100, .save_at_end = false});
+    trainer.AddTo(checkpointer);
+    checkpointer.resume();
+    for (int step = 0; step < 8; ++step) {
+      if (step == 5) freeze(trainer, false);
+      trainer.Step(step);
+      checkpointer.step_done(step);
+      ASSERT_TRUE(checkpointer.save_now());
+    }
+    whole = trainer.Fingerprint();
+  }
+  if (main()) {
+    std::set<std::uint64_t> inodes;
+    int files = 0;
+    for (const std::string& folder : Committed()) {
+      const auto names = base::PosixFileSystem().List(folder).value();
+      for (const std::string& name : names) {
+        if (name.find("-frozen.") == std::string::npos) continue;
+        ++files;
+        inodes.insert(base::PosixFileSystem().Stat(folder + "/" + name)->inode);
+      }
+    }
+    EXPECT_GE(files, 5) << "one a checkpoint at least, on the ranks that hold a frozen piece";
+    EXPECT_EQ(inodes.size() * 5, static_cast<std::size_t>(files)) << "all five are one";
+  }
+  ASSERT_TRUE(run().Barrier());
+  Restart();
+  Trainer trainer(4);
+  Checkpointer checkpointer(TheSession(), Quiet());
+  trainer.AddTo(checkpointer);
+  ASSERT_EQ(checkpointer.resume(), 8);
+  EXPECT_TRUE(trainer.Fingerprint() == whole);
 }
 
 TEST_F(CheckpointerTest, AnUpdateThatDoesNotWaitIsNeverCommitted) {

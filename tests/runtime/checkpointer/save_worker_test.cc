@@ -15,10 +15,10 @@ using checkpoint::SnapshotState;
 class GatedSnapshotter final : public checkpoint::Snapshotter {
  public:
   base::Status Begin(base::Step, const std::string&) override { return {}; }
-  base::Status Copy(const std::function<bool()>& unchanged) override {
+  base::Status Copy(const CopyRequest& request) override {
     copying_.release();
     may_copy_.acquire();
-    if (!unchanged()) return base::Fail(base::Code::kSnapshotTorn, "torn");
+    if (!request.unchanged()) return base::Fail(base::Code::kSnapshotTorn, "torn");
     return {};
   }
   base::Status Seal(const checkpoint::Records& records, const std::map<std::string, double>&,
@@ -35,6 +35,7 @@ class GatedSnapshotter final : public checkpoint::Snapshotter {
     return outcome;
   }
   std::uint64_t StagingBytes() const override { return 0; }
+  void AwaitTouched() override {}
 
   std::binary_semaphore copying_{0}, may_copy_{0}, may_commit_{0};
   std::atomic<SnapshotState> state_{SnapshotState::kCommitted};
@@ -45,7 +46,7 @@ class GatedSnapshotter final : public checkpoint::Snapshotter {
 SaveWorker::Save SaveOf(GatedSnapshotter& snapshotter, std::int64_t step, bool unchanged = true) {
   return {.snapshotter = &snapshotter,
           .step = base::Step(step),
-          .unchanged = [unchanged] { return unchanged; },
+          .copy = {.unchanged = [unchanged] { return unchanged; }},
           .records = {{"sampler", "17"}}};
 }
 

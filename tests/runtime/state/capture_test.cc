@@ -157,6 +157,33 @@ TEST(CaptureTest, WitnessSeesWritesPastTheVersionCounter) {
   EXPECT_FALSE(unchanged());
 }
 
+TEST(CaptureTest, FrozenParametersAreApartAndHaveAWitnessOfTheirOwn) {
+  torch::nn::Sequential module(torch::nn::Linear(8, 8), torch::nn::Linear(8, 2));
+  module[0]->as<torch::nn::Linear>()->weight.set_requires_grad(false);
+  const auto state = SetOf(*module);
+  const auto capture = CaptureOf(state);
+  const auto& parts = capture->layout().parts;
+  ASSERT_EQ(parts.size(), 2U);
+  const auto& frozen = parts[0].frozen ? parts[0] : parts[1];
+  ASSERT_EQ(frozen.tensors.size(), 1U);
+  EXPECT_EQ(frozen.part, "model");
+  EXPECT_EQ(frozen.tensors[0].name, "0.weight");
+
+  const auto unchanged = capture->FrozenWitness();
+  {
+    torch::NoGradGuard no_grad;
+    module[1]->as<torch::nn::Linear>()->weight.add_(1);
+  }
+  EXPECT_TRUE(unchanged()) << "what is trained may change";
+  {
+    torch::NoGradGuard no_grad;
+    module[0]->as<torch::nn::Linear>()->weight.add_(1);
+  }
+  EXPECT_FALSE(unchanged());
+  module[0]->as<torch::nn::Linear>()->weight.set_requires_grad(true);
+  EXPECT_FALSE(capture->Matches(*state.Describe())) << "thawed: another layout";
+}
+
 TEST(CaptureTest, WitnessLetsBuffersChange) {
   torch::nn::BatchNorm1d module(4);
   const auto capture = CaptureOf(SetOf(*module));
