@@ -28,6 +28,13 @@ struct FaultyFileSystem::Rules {
     if (const auto fault = Match(operation, path)) return Fail(fault->code, "injected fault: ", path);
     return {};
   }
+  template <typename CarryOut>
+  Status Pass(FileOperation operation, const std::string& path, const CarryOut& carry_out) {
+    const auto fault = Match(operation, path);
+    if (!fault) return carry_out();
+    if (fault->kind == FileFault::Kind::kSwallow) return {};
+    return Fail(fault->code, "injected fault: ", path);
+  }
 
   mutable std::mutex mutex;
   std::vector<Rule> rules;
@@ -46,6 +53,7 @@ class FaultyFileSystem::FaultyFile final : public File {
       FlipBit(wrong, fault->seed);
       return file_->WriteAt(offset, wrong);
     }
+    if (fault->kind == FileFault::Kind::kSwallow) return {};
     if (fault->kind == FileFault::Kind::kShortWrite) BELAY_TRY(file_->WriteAt(offset, bytes.first(bytes.size() / 2)));
     return Fail(fault->code, "injected fault: cannot write ", path_);
   }
@@ -62,16 +70,13 @@ class FaultyFileSystem::FaultyFile final : public File {
 
   Result<std::uint64_t> Size() override { return file_->Size(); }
   Status Truncate(std::uint64_t size) override {
-    BELAY_TRY(rules_->Pass(FileOperation::kTruncate, path_));
-    return file_->Truncate(size);
+    return rules_->Pass(FileOperation::kTruncate, path_, [&] { return file_->Truncate(size); });
   }
   Status Preallocate(std::uint64_t size) override {
-    BELAY_TRY(rules_->Pass(FileOperation::kPreallocate, path_));
-    return file_->Preallocate(size);
+    return rules_->Pass(FileOperation::kPreallocate, path_, [&] { return file_->Preallocate(size); });
   }
   Status Sync() override {
-    BELAY_TRY(rules_->Pass(FileOperation::kSync, path_));
-    return file_->Sync();
+    return rules_->Pass(FileOperation::kSync, path_, [&] { return file_->Sync(); });
   }
   Status Close() override {
     const Status passed = rules_->Pass(FileOperation::kClose, path_);
@@ -117,33 +122,27 @@ Result<std::unique_ptr<File>> FaultyFileSystem::Open(const std::string& path, co
 }
 
 Status FaultyFileSystem::Rename(const std::string& from, const std::string& to) {
-  BELAY_TRY(rules_->Pass(FileOperation::kRename, from + "\n" + to));
-  return files_.Rename(from, to);
+  return rules_->Pass(FileOperation::kRename, from + "\n" + to, [&] { return files_.Rename(from, to); });
 }
 
 Status FaultyFileSystem::Link(const std::string& existing, const std::string& added) {
-  BELAY_TRY(rules_->Pass(FileOperation::kLink, existing + "\n" + added));
-  return files_.Link(existing, added);
+  return rules_->Pass(FileOperation::kLink, existing + "\n" + added, [&] { return files_.Link(existing, added); });
 }
 
 Status FaultyFileSystem::Remove(const std::string& path) {
-  BELAY_TRY(rules_->Pass(FileOperation::kRemove, path));
-  return files_.Remove(path);
+  return rules_->Pass(FileOperation::kRemove, path, [&] { return files_.Remove(path); });
 }
 
 Status FaultyFileSystem::RemoveDirectory(const std::string& path) {
-  BELAY_TRY(rules_->Pass(FileOperation::kRemoveDirectory, path));
-  return files_.RemoveDirectory(path);
+  return rules_->Pass(FileOperation::kRemoveDirectory, path, [&] { return files_.RemoveDirectory(path); });
 }
 
 Status FaultyFileSystem::MakeDirectory(const std::string& path, std::uint32_t permissions) {
-  BELAY_TRY(rules_->Pass(FileOperation::kMakeDirectory, path));
-  return files_.MakeDirectory(path, permissions);
+  return rules_->Pass(FileOperation::kMakeDirectory, path, [&] { return files_.MakeDirectory(path, permissions); });
 }
 
 Status FaultyFileSystem::SyncDirectory(const std::string& path) {
-  BELAY_TRY(rules_->Pass(FileOperation::kSyncDirectory, path));
-  return files_.SyncDirectory(path);
+  return rules_->Pass(FileOperation::kSyncDirectory, path, [&] { return files_.SyncDirectory(path); });
 }
 
 Result<std::vector<std::string>> FaultyFileSystem::List(const std::string& path) {

@@ -38,6 +38,7 @@ struct FileFault {
     kFail,        // answers `code` and does nothing
     kShortWrite,  // writes the first half, then answers `code`
     kBitFlip,     // reads or writes with one bit wrong, and says nothing
+    kSwallow,     // does nothing and says that it did; of what answers with a Status only
   };
   std::string path_contains;
   FileOperation operation = FileOperation::kWrite;

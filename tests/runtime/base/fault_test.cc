@@ -33,6 +33,19 @@ TEST(FaultyFileSystemTest, FailsTheNamedOperationAsOftenAsAsked) {
   EXPECT_EQ(*ReadWholeFile(files, "/manifest", 9), "4");
 }
 
+TEST(FaultyFileSystemTest, ADiskThatLiesSaysYesAndDoesNothing) {
+  MemFileSystem memory;
+  FaultyFileSystem files(memory);
+  for (const FileOperation operation : {FileOperation::kSync, FileOperation::kSyncDirectory}) {
+    files.Clear();
+    const std::size_t rule = files.Add({.operation = operation, .kind = FileFault::Kind::kSwallow});
+    EXPECT_OK(WriteFileDurably(files, "/f", "x"));
+    EXPECT_EQ(files.Fired(rule), 1U);
+    memory.Crash();
+    EXPECT_NE(ReadWholeFile(memory, "/f", 9).value_or("nothing"), "x");
+  }
+}
+
 TEST(FaultyFileSystemTest, EveryOperationCanFail) {
   MemFileSystem memory;
   FaultyFileSystem files(memory);
