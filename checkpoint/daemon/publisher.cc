@@ -201,7 +201,10 @@ base::Status Publisher::PinOrFail(const commit::PersistPin& order) {
   const std::string directory = folders_.Checkpoint(order.job, order.id);
   const std::string mark = directory + "/" + std::string(index::kPinnedName);
   if (order.pinned) {
-    BELAY_TRY(base::WriteFileDurably(files_, mark, ""));
+    // Its name is all that it says, so there is no half of it, and no temporary name that a crash could leave.
+    BELAY_ASSIGN(auto file, files_.Open(mark, {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));
+    BELAY_TRY(file->Close());
+    BELAY_TRY(files_.SyncDirectory(directory));
   } else {
     BELAY_ASSIGN(const bool marked, IsThere(files_, mark));
     if (marked) {

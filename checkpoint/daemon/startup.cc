@@ -39,10 +39,13 @@ base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& d
 
 }  // namespace
 
-base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid) {
-  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index()));
-  BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &opened.catalogue, daemon_uid));
+base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,
+                                          const commit::Catalogue& known, std::uint32_t daemon_uid) {
+  BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &known, daemon_uid));
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
+  if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
+    base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read
+  }
   for (const std::string& leftover : found.leftovers) {
     const base::Status removed = index::RemoveLeftover(files, leftover);
     if (removed)
@@ -51,24 +54,30 @@ base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& f
       base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
   }
   for (auto& [key, job] : found.catalogue) {
-    if (const auto known = opened.catalogue.find(key); known != opened.catalogue.end()) {
-      job.generation = std::max(job.generation, known->second.generation);
-      if (job.owner_uid == daemon_uid) job.owner_uid = known->second.owner_uid;
+    if (const auto old = known.find(key); old != known.end()) {
+      job.generation = std::max(job.generation, old->second.generation);
+      if (job.owner_uid == daemon_uid) job.owner_uid = old->second.owner_uid;
     }
     // A daemon that is not root serves its own user only; a data directory that came from elsewhere is theirs now.
     if (daemon_uid != 0) job.owner_uid = daemon_uid;
   }
   // A job whose folder is gone keeps its generation: a stale run of it may still be about.
-  for (const auto& [key, job] : opened.catalogue) {
+  for (const auto& [key, job] : known) {
     if (!found.catalogue.contains(key)) found.catalogue[key] = {job.generation, job.owner_uid, {}};
   }
-  BELAY_ASSIGN(const base::IndexBatch batch, index::ReplaceCatalogue(*opened.index, found.catalogue));
+  BELAY_ASSIGN(const base::IndexBatch batch, index::ReplaceCatalogue(index, found.catalogue));
   if (!batch.empty()) {
-    if (auto written = opened.index->Write(batch); !written) {
+    if (auto written = index.Write(batch); !written) {
       base::LogError("index_not_written", {{"why", written.error().Text()}});
     }
   }
-  return Recovered{std::move(opened.index), std::move(found.catalogue)};
+  return std::move(found.catalogue);
+}
+
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid) {
+  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index()));
+  BELAY_ASSIGN(commit::Catalogue catalogue, Reconcile(files, folders, *opened.index, opened.catalogue, daemon_uid));
+  return Recovered{std::move(opened.index), std::move(catalogue)};
 }
 
 }  // namespace belay::checkpoint

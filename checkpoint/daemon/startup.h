@@ -20,4 +20,8 @@ struct Recovered {
 // kIo, kNoSpace, kReadOnly, kPermissionDenied: the data directory cannot be used.
 base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid);
 
+// The second half of it, for an index that is open already and says `known`.
+base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,
+                                          const commit::Catalogue& known, std::uint32_t daemon_uid);
+
 }  // namespace belay::checkpoint

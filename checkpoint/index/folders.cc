@@ -1,6 +1,7 @@
 #include "checkpoint/index/folders.h"
 
 #include <algorithm>
+#include <set>
 
 namespace belay::checkpoint::index {
 
@@ -18,6 +19,11 @@ base::Result<std::vector<std::string>> NamedFolders(base::FileSystem& files, con
     if (info && info->is_directory) folders.push_back(name);
   }
   return folders;
+}
+
+const commit::CommittedInfo* Find(const commit::CataloguedJob& job, const commit::CheckpointId& id) {
+  const auto checkpoint = job.checkpoints.find(id);
+  return checkpoint == job.checkpoints.end() ? nullptr : &checkpoint->second;
 }
 
 class Walk {
@@ -121,9 +127,7 @@ class Walk {
   const commit::CommittedInfo* Known(const commit::JobKey& key, const commit::CheckpointId& id) const {
     if (known_ == nullptr) return nullptr;
     const auto job = known_->find(key);
-    if (job == known_->end()) return nullptr;
-    const auto checkpoint = job->second.checkpoints.find(id);
-    return checkpoint == job->second.checkpoints.end() ? nullptr : &checkpoint->second;
+    return job == known_->end() ? nullptr : Find(job->second, id);
   }
 
   base::FileSystem& files_;
@@ -146,7 +150,29 @@ base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders,
   return Walk(files, folders, known, default_owner).Run();
 }
 
+base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, const commit::Catalogue& found,
+                           const commit::Catalogue& known) {
+  // Folders of projects and jobs with nothing in them yet stand in no catalogue.
+  std::set<std::string> changed = {folders.data_dir()};
+  BELAY_ASSIGN(const auto projects, NamedFolders(files, folders.data_dir()));
+  for (const std::string& project : projects) changed.insert(folders.data_dir() + "/" + project);
+  for (const auto& [key, job] : found) {
+    const auto known_job = known.find(key);
+    const bool is_new = known_job == known.end();
+    if (is_new || known_job->second.generation != job.generation) changed.insert(folders.Job(key));
+    for (const auto& [id, info] : job.checkpoints) {
+      const auto* same = is_new ? nullptr : Find(known_job->second, id);
+      if (same == nullptr) changed.insert(folders.Job(key));
+      if (same == nullptr || same->pinned != info.pinned) changed.insert(folders.Checkpoint(key, id));
+    }
+  }
+  for (const std::string& folder : changed) BELAY_TRY(files.SyncDirectory(folder));
+  return {};
+}
+
 base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory) {
+  // That the manifest has gone may not be durable yet: a crash half-way must not find it again, without its files.
+  if (auto synced = files.SyncDirectory(directory); !synced && synced.error().code != Code::kNotFound) return synced;
   BELAY_TRY(base::RemoveTree(files, directory));
   const std::string parent = base::ParentPath(directory);
   return base::Exists(files, parent) ? files.SyncDirectory(parent) : base::Status();

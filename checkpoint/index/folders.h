@@ -52,6 +52,11 @@ struct Found {
 base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders, const commit::Catalogue* known,
                                 std::uint32_t default_owner);
 
+// Makes durable what the files say and the index does not: a daemon that died may have left names that it had not
+// synced. Nobody may be told of them, and nothing may be deleted for them, as long as a power cut can take them back.
+base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, const commit::Catalogue& found,
+                           const commit::Catalogue& known);
+
 // Deletes what is left of a checkpoint that is none (any more): its folder, durably.
 base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory);
 

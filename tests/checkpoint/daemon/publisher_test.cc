@@ -65,6 +65,20 @@ TEST_F(PublisherTest, ADeletionThatCannotBeLookedAtIsNotCalledDone) {
   EXPECT_TRUE(Exists(memory_, kept + "/manifest.json"));
 }
 
+TEST_F(PublisherTest, APinIsDurableAndLeavesNoTemporaryNameWhereverItIsCutShort) {
+  const std::string folder = MakeCheckpoint(10, true);
+  const commit::PersistPin pin{{}, kJob, {Generation(1), base::Step(10)}, true};
+  for (const FileOperation operation : {FileOperation::kClose, FileOperation::kSyncDirectory}) {
+    files_.Add({.path_contains = "step-", .operation = operation});
+    EXPECT_TRUE(publisher_.Pin(pin).error.has_value());
+    const auto names = memory_.List(folder);
+    for (const std::string& name : *names) EXPECT_EQ(name.find(".tmp"), std::string::npos) << name;
+  }
+  EXPECT_FALSE(publisher_.Pin(pin).error.has_value());
+  memory_.Crash();
+  EXPECT_TRUE(Exists(memory_, folder + "/.pinned"));
+}
+
 TEST_F(PublisherTest, AFullDiskGivesItsReserveForTheNextGeneration) {
   ASSERT_OK(base::WriteFileDurably(memory_, folders_.IndexReserve(), "some space"));
   ASSERT_OK(base::MakeDirectories(memory_, folders_.Job(kJob)));

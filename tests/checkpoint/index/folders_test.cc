@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/base/fault/faulty_file_system.h"
 #include "runtime/base/sim/mem_file_system.h"
 
 namespace belay::checkpoint::index {
@@ -79,6 +80,30 @@ TEST_F(FoldersTest, AFolderWithoutAManifestIsLeftOver) {
   ASSERT_TRUE(RemoveLeftover(files, deleted));
   EXPECT_TRUE(Scan().leftovers.empty());
   EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
+}
+
+TEST_F(FoldersTest, WhatTheIndexDoesNotKnowIsMadeDurable) {
+  Commit(100, 3);
+  const std::string folder = folders.Checkpoint(job, {Generation(3), Step(100)});
+  ASSERT_TRUE(files.Rename(folder + "/manifest.json", folder + "/manifest.json.tmp"));
+  ASSERT_TRUE(files.SyncDirectory(folder));
+  ASSERT_TRUE(files.Rename(folder + "/manifest.json.tmp", folder + "/manifest.json"));  // and the daemon died
+  const Found found = Scan();
+  ASSERT_TRUE(SyncWhatIsNew(files, folders, found.catalogue, {}));
+  files.Crash();
+  EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
+}
+
+TEST_F(FoldersTest, ALeftoverLosesItsManifestForGoodBeforeItsFiles) {
+  Commit(100, 3);
+  const std::string folder = folders.Checkpoint(job, {Generation(3), Step(100)});
+  ASSERT_TRUE(files.Rename(folder + "/manifest.json", folder + "/manifest.deleted"));  // and the daemon died
+  base::FaultyFileSystem faulty(files);
+  faulty.Add({.path_contains = "manifest.deleted", .operation = base::FileOperation::kRemove, .count = 0});
+  EXPECT_FALSE(RemoveLeftover(faulty, folder));  // the power goes half-way
+  files.Crash();
+  EXPECT_TRUE(Scan().catalogue.at(job).checkpoints.empty());
+  EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{folder}));
 }
 
 TEST_F(FoldersTest, DamageIsReportedAndNothingIsTouched) {
