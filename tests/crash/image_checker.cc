@@ -1,0 +1,91 @@
+#include <algorithm>
+#include <utility>
+
+#include "checkpoint/daemon/startup.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/index/folders.h"
+#include "tests/crash/job_on_disk.h"
+#include "tests/crash/small_state.h"
+
+namespace belay::crash {
+
+using namespace checkpoint;  // NOLINT: the service's own nouns
+using commit::CheckpointId;
+
+namespace {
+
+const index::Folders kFolders(JobOnDisk::kDataDir);
+
+// What lies in the job's folder and belongs to nobody: the first of it, or nothing.
+std::string Stray(base::FileSystem& files, const JobState& state) {
+  const std::string folder = kFolders.Job(JobOnDisk::kJob);
+  const auto names = files.List(folder);
+  if (!names) return names.error().Text();
+  for (const std::string& name : *names) {
+    if (name == ".generation") continue;
+    const auto id = ParseCheckpointDirectoryName(name);
+    if (!id || !state.checkpoints.contains({id->generation, id->step})) return folder + "/" + name;
+    const std::string directory = folder + "/" + name;
+    const auto text =
+        base::ReadWholeFile(files, directory + "/" + std::string(kManifestName), index::kManifestBytesMax);
+    const auto manifest = text ? DecodeManifest(*text) : base::Result<Manifest>(tl::unexpected(text.error()));
+    if (!manifest) return manifest.error().Text();
+    for (const std::string& inside : files.List(directory).value_or(std::vector<std::string>{})) {
+      const bool listed =
+          std::ranges::any_of(manifest->files, [&](const ManifestFile& file) { return file.name == inside; });
+      if (!listed && inside != kManifestName && inside != index::kPinnedName) return directory + "/" + inside;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string ImageChecker::Check(const DiskImage& image, const std::vector<JobState>& allowed) {
+  std::string wrong = CheckStart(image, allowed);
+  if (!wrong.empty() || image.index.empty()) return wrong;
+  DiskImage without_index = image;
+  without_index.index.clear();
+  wrong = CheckStart(without_index, allowed);
+  return wrong.empty() ? wrong : "with a lost index: " + wrong;
+}
+
+std::string ImageChecker::CheckStart(const DiskImage& image, const std::vector<JobState>& allowed) {
+  JobOnDisk job(image);
+  const auto scan = index::ScanFolders(job.files(), kFolders, nullptr, JobOnDisk::kOwner);
+  if (!scan) return "the scan fails: " + scan.error().Text();
+  if (!scan->problems.empty()) return "the scan complains: " + scan->problems.front();
+  job.Start();
+  if (std::ranges::find(allowed, job.state()) == allowed.end()) {
+    std::string wrong = base::Str("found ", job.state(), "; allowed");
+    for (const JobState& one : allowed) wrong += base::Str(" [", one, "]");
+    return wrong;
+  }
+  for (const auto& [id, pinned] : job.state().checkpoints) {
+    if (std::string wrong = CheckRestore(job.files(), image, id); !wrong.empty()) return wrong;
+  }
+  job.BeginRun();
+  if (std::string stray = Stray(job.files(), job.state()); !stray.empty()) return "left over: " + stray;
+  job.Save(1'000'000);
+  const CheckpointId fresh{base::Generation(job.state().generation), base::Step(1'000'000)};
+  if (!job.state().checkpoints.contains(fresh)) return "the next run cannot save";
+  return CheckRestore(job.files(), {}, fresh);
+}
+
+std::string ImageChecker::CheckRestore(base::FileSystem& files, const DiskImage& image, const CheckpointId& id) {
+  const std::string directory = kFolders.Checkpoint(JobOnDisk::kJob, id);
+  std::string key = directory;
+  for (auto file = image.paths.lower_bound(directory + "/"); file != image.paths.end(); ++file) {
+    if (!file->first.starts_with(directory + "/")) break;
+    key += file->first + '\0' + (file->second ? file->second->digest : "/");
+  }
+  const auto [known, is_new] = restored_.try_emplace(key);
+  if (is_new) {
+    if (std::string wrong = CompareRestored(files, directory, id); !wrong.empty()) {
+      known->second = base::Str(id, " does not restore: ", wrong);
+    }
+  }
+  return known->second;
+}
+
+}  // namespace belay::crash
