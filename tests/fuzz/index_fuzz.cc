@@ -1,0 +1,56 @@
+// The index's records, as a damaged database may hand them out. The first byte chooses: a job's record, a checkpoint's,
+// or a whole index, whose keys and values are told apart by "\n".
+#include "checkpoint/index/schema.h"
+#include "runtime/base/sim/memory_index.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace {
+
+using namespace belay;
+using namespace belay::checkpoint;
+
+void ReadIndex(std::string_view text) {
+  base::MemoryIndex records;
+  base::IndexBatch batch;
+  while (!text.empty()) {
+    std::string_view words[2];
+    for (std::string_view& word : words) {
+      const std::size_t end = text.find('\n');
+      word = text.substr(0, end);
+      text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    }
+    batch.Put(std::string(words[0]), std::string(words[1]));
+  }
+  FUZZ_CHECK(records.Write(batch).has_value());
+  const auto catalogue = index::ReadCatalogue(records);
+  if (!catalogue) return;
+  // What was understood can be said again, and is understood the same way.
+  const auto again = index::ReplaceCatalogue(records, *catalogue);
+  FUZZ_CHECK(again.has_value());
+  FUZZ_CHECK(records.Write(*again).has_value());
+  const auto second = index::ReadCatalogue(records);
+  FUZZ_CHECK(second.has_value());
+  FUZZ_CHECK(index::ReplaceCatalogue(records, *second)->empty());
+}
+
+}  // namespace
+
+BELAY_FUZZ_TARGET(data) {
+  if (data.empty()) return;
+  const std::string_view text = data.substr(1);
+  if (data.front() == 'j') {
+    const auto record = index::DecodeJobRecord(text);
+    if (!record) return;
+    const std::string encoded = index::EncodeJobRecord(*record);
+    FUZZ_CHECK(index::EncodeJobRecord(*index::DecodeJobRecord(encoded)) == encoded);
+  } else if (data.front() == 'c') {
+    const auto info = index::DecodeCheckpointRecord(text);
+    if (!info) return;
+    const std::string encoded = index::EncodeCheckpointRecord(*info);
+    const auto again = index::DecodeCheckpointRecord(encoded);
+    FUZZ_CHECK(again.has_value());
+    FUZZ_CHECK(index::EncodeCheckpointRecord(*again) == encoded);
+  } else {
+    ReadIndex(text);
+  }
+}
