@@ -360,7 +360,6 @@ void Core::Handle(const ManifestFinished& event) {
   if (event.error) return FailSnapshot(event.job, *event.error);
   job.committed[snapshot.id] = Committed{event.info, false};
   EndSnapshot(event.job, SnapshotState::kCommitted);
-  ApplyRetention(event.job);
 }
 
 void Core::Handle(const DiscardFinished& event) {
@@ -385,7 +384,8 @@ void Core::EndSnapshot(const JobKey& key, SnapshotState state) {
     return true;
   });
   for (const Waiter& waiter : answered) Answer(waiter.ref, OutcomeOf(job, waiter.id, waiter.rank));
-  ContinueBeginning(key);
+  if (state == SnapshotState::kCommitted) ApplyRetention(key);
+  ContinueBeginning(key);  // after the deletions, if there are any
   FreeStagingIfIdle(key);
 }
 

@@ -43,6 +43,22 @@ TEST_F(CatalogueTest, RetentionDeletesOnlyAfterTheNewerIsCommitted) {
   EXPECT_EQ(StepsListed(), (std::vector<std::int64_t>{20}));
 }
 
+TEST_F(CatalogueTest, ARunThatWaitedForACommitAlsoWaitsForWhatItDeletes) {
+  StartRun({.keep_last = 1});
+  core.Save(ranks, 10);
+  ASSERT_TRUE(core.Ok(core.Ask(ranks[0], BeginSnapshot{Step(20), ""})));
+  ASSERT_TRUE(core.Ok(core.Ask(ranks[0], CoreHarness::SealOf(0, 20))));
+  core.Disconnect(launcher);
+  core.Disconnect(ranks[0]);
+  launcher = core.Connect();
+  core.Ask(launcher, BeginRun{kJob, 1, "host", 78, {}});
+  core.FinishWrite();
+  core.FinishManifest();
+  EXPECT_EQ(core.Count<PersistGeneration>(), 0U) << "its sweep would meet the deletion";
+  ASSERT_TRUE(core.FinishDelete());
+  EXPECT_EQ(core.Count<PersistGeneration>(), 1U);
+}
+
 TEST_F(CatalogueTest, ARestoreHoldsItsCheckpointUntilTheProcessSaves) {
   StartRun({.keep_last = 1});
   core.Save(ranks, 10);
