@@ -18,6 +18,9 @@ using base::Code;
 
 // How long a save that somebody waits for may take where no grace period says otherwise.
 constexpr base::Duration kPatience = std::chrono::minutes(30);
+// How long a last save that fails is tried again where no grace period says otherwise: a daemon that was killed is back
+// by then, and GPUs that wait in vain cost somebody.
+constexpr base::Duration kRetryTime = std::chrono::minutes(1);
 // Of a grace period: what is left for leaving MPI and for the launcher.
 constexpr base::Duration kLeavingTime = std::chrono::milliseconds(500);
 
@@ -121,7 +124,8 @@ class Checkpointer::Impl {
       return false;
     }
     run_.EnterPhase(base::Phase::kSave);
-    const bool saved = OrThrow(Save(reason, clock_.Now() + kPatience));
+    // Not tried again: the caller hears of it and trains on.
+    const bool saved = OrThrow(Save(reason, kPatience, base::Duration(0)));
     run_.EnterPhase(base::Phase::kStep);
     return saved;
   }
@@ -131,9 +135,10 @@ class Checkpointer::Impl {
     return {.step = base::Step(finished_steps_), .reason = reason, .metrics = metrics_};
   }
 
-  base::Result<bool> Save(const std::string& reason, base::SteadyTime deadline) {
+  base::Result<bool> Save(const std::string& reason, base::Duration patience, base::Duration retry_time) {
     if (saved_step_ == finished_steps_) return true;
-    BELAY_ASSIGN(const bool saved, saver_->SaveAndWait(Request(reason), deadline));
+    const base::SteadyTime now = clock_.Now();
+    BELAY_ASSIGN(const bool saved, saver_->SaveAndWait(Request(reason), {now + patience, now + retry_time}));
     if (saved) saved_step_ = finished_steps_;
     return saved;
   }
@@ -154,7 +159,7 @@ class Checkpointer::Impl {
     std::int64_t grace = run_.environment.grace_seconds;
     if (run_.page() != nullptr && run_.page()->grace_seconds.load() > 0) grace = run_.page()->grace_seconds.load();
     const base::Duration patience = grace > 0 ? std::chrono::seconds(grace) - kLeavingTime : kPatience;
-    const auto saved = OrThrow(Save("preemption", clock_.Now() + patience));
+    const auto saved = OrThrow(Save("preemption", patience, grace > 0 ? patience : kRetryTime));
     last_ = saved ? detail::SaveOutcome::kSaved : detail::SaveOutcome::kFailed;
     return Next::kStop;
   }
@@ -170,7 +175,7 @@ class Checkpointer::Impl {
       return *last_;
     }
     try {
-      const auto saved = Save("final", clock_.Now() + kPatience);
+      const auto saved = Save("final", kPatience, kRetryTime);
       if (!saved && run_.place.rank == 0) base::LogError("the last save failed", {{"reason", saved.error().Text()}});
       last_ = saved && *saved ? detail::SaveOutcome::kSaved : detail::SaveOutcome::kFailed;
     } catch (const std::exception& error) {

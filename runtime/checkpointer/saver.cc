@@ -43,6 +43,21 @@ namespace {
 double Seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 constexpr base::Duration kBusyPause = std::chrono::milliseconds(20);
+// Before a save that failed is tried again: a daemon that was killed is back within a second.
+constexpr base::Duration kRetryPause = std::chrono::milliseconds(200);
+
+// May the same save succeed a moment later? The daemon may come back (and know nothing of the step), another rank's
+// trouble may pass.
+bool MayMend(Code code) {
+  switch (code) {
+    case Code::kCancelled:
+    case Code::kNotFound:
+      return true;
+    default:
+      const auto retry = base::Describe(code).retry;
+      return retry == base::RetryClass::kRetryCall || retry == base::RetryClass::kOutcomeUnknown;
+  }
+}
 
 }  // namespace
 
@@ -176,10 +191,11 @@ base::Status Saver::Prepare() {
   return {};
 }
 
-Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) try {
+Saver::Verdict Saver::TryBegin(const Request& request) try {
+  failure_.reset();
   if (!worker_.Idle()) return Verdict::kBusy;
   const auto fail = [&](const base::Error& error) {
-    *failure = error;
+    failure_ = error;
     return Verdict::kFailed;
   };
   const auto busy_or_fail = [&](const base::Error& error) {
@@ -206,7 +222,7 @@ Saver::Verdict Saver::TryBegin(const Request& request, base::Error* failure) try
   return Verdict::kBegun;
 } catch (...) {
   DropCapture();  // whatever is left of it; the next save begins afresh
-  *failure = ThrownError("describing the state");
+  failure_ = ThrownError("describing the state");
   return Verdict::kFailed;
 }
 
@@ -223,17 +239,19 @@ base::Result<Saver::Begun> Saver::StartBeside(const Request& request) {
 }
 
 base::Result<Saver::Begun> Saver::Start(const Request& request) {
-  base::Error failure;     // this rank's own
   base::Status exchanged;  // the same on every rank
   for (int attempt = 0;; ++attempt) {
-    const Verdict own = TryBegin(request, &failure);
+    const Verdict own = TryBegin(request);
     BELAY_ASSIGN(const Verdict agreed, Agree(own));
     if (agreed == Verdict::kBegun) {
       auto launched = Launch(request);
       if (launched) return Begun::kStarted;
       // This rank's records or device fail: the daemon drops the step, and the other ranks hear it from there.
-      base::LogError("the save was given up; training goes on",
-                     {{"step", request.step.value()}, {"reason", launched.error().Text()}});
+      failure_ = launched.error();
+      if (IsNews(failure_->Text())) {
+        base::LogError("the save was given up; training goes on",
+                       {{"step", request.step.value()}, {"reason", failure_->Text()}});
+      }
       return Begun::kFailed;
     }
     if (own == Verdict::kBegun) {
@@ -255,20 +273,28 @@ base::Result<Saver::Begun> Saver::Start(const Request& request) {
       continue;
     }
     if (agreed == Verdict::kFailed) {
-      BELAY_TRY(LogFailure(request.step, failure.Text()));
-    } else if (rank_.value() == 0) {
+      BELAY_TRY(LogFailure(request.step));
+      return Begun::kFailed;
+    }
+    failure_ = exchanged ? base::Error{Code::kInvalidArgument, "the state changes from save to save", nullptr}
+                         : exchanged.error();
+    if (rank_.value() == 0 && IsNews(failure_->Text())) {
       base::LogError("the save was given up; training goes on",
-                     {{"step", request.step.value()},
-                      {"reason", exchanged ? "the state changes from save to save" : exchanged.error().Text()}});
+                     {{"step", request.step.value()}, {"reason", failure_->Text()}});
     }
     return Begun::kFailed;
   }
 }
 
-base::Status Saver::LogFailure(base::Step step, const std::string& own) {
-  BELAY_ASSIGN(const auto reasons, run_.AllGather(own));
+bool Saver::IsNews(const std::string& reason) {
+  if (!said_) return true;
+  return std::exchange(said_, reason) != reason;
+}
+
+base::Status Saver::LogFailure(base::Step step) {
+  BELAY_ASSIGN(const auto reasons, run_.AllGather(failure_ ? failure_->Text() : std::string()));
   const auto first = std::find_if(reasons.begin(), reasons.end(), [](const auto& reason) { return !reason.empty(); });
-  if (rank_.value() == 0 && first != reasons.end()) {
+  if (rank_.value() == 0 && first != reasons.end() && IsNews(*first)) {
     base::LogError("the save was given up; training goes on",
                    {{"step", step.value()}, {"rank", first - reasons.begin()}, {"reason", *first}});
   }
@@ -358,16 +384,26 @@ void Saver::Report() {
             "committed",
             {{"step", report.step.value()}, {"copy_seconds", report.copy_seconds}, {"seconds", report.commit_seconds}});
       }
-    } else if (report.here || rank_.value() == 0) {
-      base::LogError("the save failed; training goes on",
-                     {{"step", report.step.value()}, {"reason", report.failure->Text()}});
+    } else {
+      failure_ = report.failure;
+      if ((report.here || rank_.value() == 0) && IsNews(failure_->Text())) {
+        base::LogError("the save failed; training goes on",
+                       {{"step", report.step.value()}, {"reason", failure_->Text()}});
+      }
     }
   }
 }
 
-base::Result<bool> Saver::SaveAndWait(const Request& request, base::SteadyTime deadline) {
-  const auto left = [&] { return std::max<base::Duration>(deadline - clock_.Now(), base::Duration(0)); };
-  while (true) {
+base::Result<bool> Saver::SaveAndWait(const Request& request, const Patience& patience) {
+  said_.emplace();
+  auto saved = SaveUntil(request, patience);
+  said_.reset();
+  return saved;
+}
+
+base::Result<bool> Saver::SaveUntil(const Request& request, const Patience& patience) {
+  const auto left = [&] { return std::max<base::Duration>(patience.commit_by - clock_.Now(), base::Duration(0)); };
+  for (bool tried = false;;) {
     const bool idle = worker_.AwaitIdle(left());
     Report();
     const bool late = !idle || left() <= base::Duration(0);
@@ -379,16 +415,16 @@ base::Result<bool> Saver::SaveAndWait(const Request& request, base::SteadyTime d
       if (rank_.value() == 0) base::LogError("not committed in time", {{"step", request.step.value()}});
       return false;
     }
-    BELAY_ASSIGN(const Begun begun, Start(request));
-    if (begun == Begun::kPostponed) {
-      clock_.SleepFor(kBusyPause);
-      continue;
+    if (tried) {
+      // It failed for all alike, or for some rank. Where it was committed all the same, the next attempt hears of it.
+      const bool give_up = clock_.Now() >= patience.retry_until || (failure_ && !MayMend(failure_->code));
+      BELAY_ASSIGN(const auto any_gives_up, run_.AllReduceMax(give_up ? 1 : 0));
+      if (any_gives_up == 1) return false;
+      clock_.SleepFor(kRetryPause);
     }
-    // Starting failed for all alike, or for this rank alone: then its commit never comes, and the others hear it below.
-    worker_.AwaitIdle(left());
-    Report();
-    BELAY_ASSIGN(const auto all, run_.AllReduceMin(committed_ == request.step ? 1 : 0));
-    return all == 1;
+    BELAY_ASSIGN(const Begun begun, Start(request));
+    tried = begun != Begun::kPostponed;
+    if (!tried) clock_.SleepFor(kBusyPause);
   }
 }
 

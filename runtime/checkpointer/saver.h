@@ -45,9 +45,15 @@ class Saver {
   };
   // Collective. Starts a save beside training. Every failure is logged; only kCommunication is returned.
   base::Result<Begun> StartBeside(const Request& request);
-  // Collective. Saves and waits until the step is committed on all ranks, or the deadline has passed; a save under way
-  // is finished first, and is enough if it is of this step.
-  base::Result<bool> SaveAndWait(const Request& request, base::SteadyTime deadline);
+  // For the last state of a run there is no later save: one that fails is tried again while there is time, unless the
+  // reason cannot mend by itself.
+  struct Patience {
+    base::SteadyTime commit_by;
+    base::SteadyTime retry_until;
+  };
+  // Collective. Saves and waits until the step is committed on all ranks, or patience ends; a save under way is
+  // finished first, and is enough if it is of this step.
+  base::Result<bool> SaveAndWait(const Request& request, const Patience& patience);
   // Collective. Describes the state and attaches to belayd, so that the first save finds its memory ready. A daemon
   // that does not answer is tried again by the first save.
   base::Status Prepare();
@@ -69,17 +75,20 @@ class Saver {
 
   base::Result<Verdict> Agree(Verdict own);
   base::Result<Begun> Start(const Request& request);  // collective, for StartBeside and SaveAndWait
-  Verdict TryBegin(const Request& request, base::Error* failure);
-  base::Status Exchange();   // collective: new capture, deal and plans
-  base::Status Recapture();  // this rank alone, as all that follow
+  Verdict TryBegin(const Request& request);           // on kFailed the reason is in failure_
+  base::Status Exchange();                            // collective: new capture, deal and plans
+  base::Status Recapture();                           // this rank alone, as all that follow
   // The snapshotter reads the capture's memory, the ticket looks at it.
   void DropCapture();
   base::Status MakeSnapshotter();
   base::Result<std::unique_ptr<CopyEngine>> MakeEngine();  // null: all tensors lie in host memory
   base::Status Launch(const Request& request);
   base::Status StartCopy(const Request& request);
-  // Collective: rank 0 names the first rank that failed. `own` is this rank's reason, empty if it did not fail.
-  base::Status LogFailure(base::Step step, const std::string& own);
+  // Collective: rank 0 names the first rank that failed.
+  base::Status LogFailure(base::Step step);
+  // Worth a line in the log? Attempts that follow each other mostly fail for the same reason.
+  bool IsNews(const std::string& reason);
+  base::Result<bool> SaveUntil(const Request& request, const Patience& patience);  // SaveAndWait's work
   void Stalled(double seconds);
   void ShowStall();
 
@@ -99,6 +108,8 @@ class Saver {
   std::function<bool()> frozen_witness_;  // of capture_: are the frozen tensors as the last copy found them?
   std::unique_ptr<BackwardHook> hook_;
   std::optional<base::Step> parent_, committed_;
+  std::optional<base::Error> failure_;  // of the last attempt to save, on this rank
+  std::optional<std::string> said_;     // within SaveAndWait: the last reason logged
   bool warned_of_side_ = false;
   // What the last save that began beside training has cost so far. Shown once its update has been let through: without
   // that wait it would leave out the main part.

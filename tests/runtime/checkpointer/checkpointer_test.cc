@@ -516,6 +516,56 @@ TEST_F(CheckpointerTest, LeavingItsScopeSavesTheLastStep) {
   EXPECT_TRUE(trainer.Fingerprint() == last);
 }
 
+TEST_F(CheckpointerTest, TheLastSaveIsTriedAgainWhenTheDaemonWasReplacedMeanwhile) {
+  bool replace = false;
+  std::string last;
+  {
+    Trainer trainer(1);
+    Checkpointer checkpointer(TheSession(), {.every = 0});
+    trainer.AddTo(checkpointer);
+    // Asked when every rank has begun the save: what they began goes with the daemon.
+    checkpointer.add(
+        "trouble",
+        [&]() -> std::string {
+          if (std::exchange(replace, false)) ReplaceDaemon();
+          return "";
+        },
+        [](const std::string&) {});
+    checkpointer.resume();
+    trainer.Step(0);
+    checkpointer.step_done(0);
+    last = trainer.Fingerprint();
+    replace = main();
+  }
+  BeginRun();
+  Trainer trainer(2);
+  Checkpointer checkpointer(TheSession(), Quiet());
+  trainer.AddTo(checkpointer);
+  checkpointer.add(
+      "trouble", [] { return std::string(); }, [](const std::string&) {});
+  ASSERT_EQ(checkpointer.resume(), 1);
+  EXPECT_TRUE(trainer.Fingerprint() == last);
+}
+
+TEST_F(CheckpointerTest, ALastSaveThatANewerRunForbidsIsNotTriedAgain) {
+  testing::internal::CaptureStderr();
+  const auto start = base::SystemClock().Now();
+  {
+    Trainer trainer(1);
+    Checkpointer checkpointer(TheSession(), {.every = 0});
+    trainer.AddTo(checkpointer);
+    checkpointer.resume();
+    trainer.Step(0);
+    checkpointer.step_done(0);
+    Restart();
+  }
+  EXPECT_LT(base::SystemClock().Now() - start, std::chrono::seconds(30)) << "waited for what cannot mend";
+  const std::string words = testing::internal::GetCapturedStderr();
+  if (main()) {
+    EXPECT_THAT(words, HasSubstr("a newer run of job"));
+  }
+}
+
 // Last, because a session that was stopped stays so.
 TEST_F(CheckpointerTest, ZStopAskedOfOneRankSavesTheSameStepOnAll) {
   std::string last;

@@ -95,15 +95,30 @@ class CheckpointerTest : public testing::Test {
     };
   }
 
+  void SpawnDaemon() {
+    base::SpawnRequest request;
+    request.argv = {kBelayd, "--data-dir", folder_ + "/data", "--socket", folder_ + "/s"};
+    request.environment = base::WholeEnvironment();
+    auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
+    ASSERT_TRUE(pid) << pid.error().Text();
+    pid_ = *pid;
+  }
+  // On one rank: as if the daemon was killed and started again by the launcher. Training does not wait for it.
+  void ReplaceDaemon() {
+    launcher_.reset();
+    ::kill(pid_, SIGKILL);
+    const auto exit = base::PosixProcessSpawner().Wait(pid_, std::chrono::seconds(60));
+    ASSERT_TRUE(exit && *exit) << "belayd does not leave";
+    SpawnDaemon();
+  }
   void StartDaemon() {
+    if (main()) SpawnDaemon();
+    BeginRun();
+  }
+  // Collective: the launcher's part, as soon as the daemon answers.
+  void BeginRun() {
     std::string generation;
     if (main()) {
-      base::SpawnRequest request;
-      request.argv = {kBelayd, "--data-dir", folder_ + "/data", "--socket", folder_ + "/s"};
-      request.environment = base::WholeEnvironment();
-      auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
-      ASSERT_TRUE(pid) << pid.error().Text();
-      pid_ = *pid;
       for (int attempt = 0; attempt < 600 && launcher_ == nullptr; ++attempt) {
         auto client = checkpoint::Client::Connect(base::UnixTransport(), run().environment.socket, "belay");
         if (client)
