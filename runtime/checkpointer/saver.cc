@@ -215,7 +215,13 @@ Saver::Verdict Saver::TryBegin(const Request& request) try {
   if (snapshotter_ == nullptr) {
     if (auto made = MakeSnapshotter(); !made) return busy_or_fail(made.error());
   }
-  if (auto begun = snapshotter_->Begin(request.step, request.reason); !begun) {
+  auto begun = snapshotter_->Begin(request.step, request.reason);
+  if (!begun && begun.error().code == Code::kCancelled) {
+    // What became of a round of this step that this rank took no part in: others had begun it, this one was busy or had
+    // a new layout. All have agreed since to try again, and who asks once more opens a new round.
+    begun = snapshotter_->Begin(request.step, request.reason);
+  }
+  if (!begun) {
     // Waiting for the step's commit was given up too early, by this rank or another.
     return begun.error().code == Code::kAlreadyExists ? Verdict::kCommitted : busy_or_fail(begun.error());
   }
