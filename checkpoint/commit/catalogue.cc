@@ -136,14 +136,18 @@ void Core::Handle(const RequestRef& ref, const PinCheckpoint& request) {
   if (auto allowed = CheckOwner(ref.connection, request.job); !allowed) return Answer(ref, allowed.error());
   const auto id = Resolve(*job, request.step, request.generation);
   if (!id || !job->committed.contains(*id)) return Answer(ref, NoSuchCheckpoint(request.job, request.step));
-  if (request.pinned) job->committed.at(*id).info.pinned = true;  // from now on, lest retention overtake the file
+  if (request.pinned) ++job->committed.at(*id).pins_under_way;
   Do(PersistPin{ref, request.job, *id, request.pinned});
 }
 
 void Core::Handle(const PinFinished& event) {
   if (Job* job = FindJob(event.job); job != nullptr) {
     const auto found = job->committed.find(event.id);
-    if (found != job->committed.end()) found->second.info.pinned = event.error ? !event.pinned : event.pinned;
+    if (found != job->committed.end()) {
+      Committed& committed = found->second;
+      if (event.pinned && committed.pins_under_way > 0) --committed.pins_under_way;  // 0: a reindex came between
+      if (!event.error) committed.info.pinned = event.pinned;
+    }
   }
   if (event.error) return Answer(event.ref, *event.error);
   Answer(event.ref, Done{}, base::Str(event.pinned ? "pinned " : "unpinned ", event.id, " of job ", event.job));
@@ -158,8 +162,11 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
   Committed& committed = job->committed.at(*id);
   if (!request.force) {
     std::string why;
-    if (committed.info.pinned) why = "it is pinned";
-    if (PointsOf(*job).front().id == *id) why = "it is the newest of its job";
+    if (committed.Pinned()) why = "it is pinned";
+    // What is in memory only does not count: it goes with the daemon.
+    const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(),
+                                     [](const auto& entry) { return !entry.second.removing; });
+    if (newest->first == *id) why = "it is the newest of its job that is on disk";
     const bool in_use = why.empty() && InUse(request.job, *id);
     if (in_use) why = "a restore has it open";
     if (!why.empty()) {
@@ -180,7 +187,7 @@ std::size_t Core::ApplyRetention(const JobKey& key) {
   if (!job.has_retention) return 0;
   std::vector<RetentionCandidate> candidates;
   for (const auto& [id, committed] : job.committed) {
-    if (!committed.removing) candidates.push_back({id, committed.info.pinned, InUse(key, id), committed.info.metrics});
+    if (!committed.removing) candidates.push_back({id, committed.Pinned(), InUse(key, id), committed.info.metrics});
   }
   const std::vector<CheckpointId> deletions = ChooseDeletions(candidates, job.retention);
   for (const CheckpointId& id : deletions) {
@@ -221,7 +228,7 @@ void Core::Handle(const RequestRef& ref, const Reindex& /*request*/) {
   Do(RebuildIndex{ref}, "rebuilding the index from the files");
 }
 
-// The files' word replaces ours, but for what began since: deletions under way.
+// The files' word replaces ours, but for what began since: deletions and pins under way.
 void Core::Handle(const ReindexFinished& event) {
   if (event.error) return Answer(event.ref, *event.error, event.error->Text());
   ReindexReport report{0, event.problems};
@@ -236,7 +243,8 @@ void Core::Handle(const ReindexFinished& event) {
     std::map<CheckpointId, Committed> committed;
     for (const auto& [id, info] : found.checkpoints) {
       const auto old = job.committed.find(id);
-      committed[id] = Committed{info, old != job.committed.end() && old->second.removing};
+      committed[id] = old == job.committed.end() ? Committed{info}
+                                                 : Committed{info, old->second.removing, old->second.pins_under_way};
     }
     job.committed = std::move(committed);
     report.checkpoints += job.committed.size();

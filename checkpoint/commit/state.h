@@ -115,8 +115,11 @@ struct Outcome {
 };
 
 struct Committed {
-  CommittedInfo info;
+  CommittedInfo info;  // its pinned: as it is on disk
   bool removing = false;
+  int pins_under_way = 0;  // PersistPin orders that will pin it: retention must not overtake the file
+
+  bool Pinned() const { return info.pinned || pins_under_way > 0; }
 };
 
 struct HeldBegin {  // a BeginSnapshot that waits for retention to make room

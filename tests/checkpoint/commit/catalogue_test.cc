@@ -97,6 +97,49 @@ TEST_F(CatalogueTest, PinnedOnesStay) {
   EXPECT_TRUE(core.Ok(forced));
 }
 
+TEST_F(CatalogueTest, AFailedPinLeavesAnEarlierOneStanding) {
+  StartRun({.keep_last = 1});
+  core.Save(ranks, 10);
+  const auto pin = [&](std::optional<base::Error> error) {
+    core.Ask(launcher, PinCheckpoint{kJob, Step(10), {}, true});
+    const auto order = core.Take<PersistPin>();
+    ASSERT_TRUE(order);
+    core.Send(PinFinished{order->ref, order->job, order->id, true, std::move(error)});
+  };
+  pin(base::Error{Code::kIo, "no", nullptr});
+  pin(std::nullopt);
+  pin(base::Error{Code::kIo, "no", nullptr});
+  core.Save(ranks, 20);
+  EXPECT_EQ(core.Count<DeleteCheckpoint>(), 0U) << "it is pinned on disk";
+  EXPECT_EQ(StepsListed(), (std::vector<std::int64_t>{10, 20}));
+}
+
+TEST_F(CatalogueTest, APinThatCouldNotBeStoredDoesNotKeepTheCheckpoint) {
+  StartRun({.keep_last = 1});
+  core.Save(ranks, 10);
+  const auto pin = core.Ask(launcher, PinCheckpoint{kJob, Step(10), {}, true});
+  const auto order = core.Take<PersistPin>();
+  ASSERT_TRUE(order);
+  core.Send(PinFinished{order->ref, order->job, order->id, true, base::Error{Code::kIo, "no", nullptr}});
+  EXPECT_EQ(core.CodeOf(pin), Code::kIo);
+  core.Save(ranks, 20);
+  EXPECT_EQ(core.Count<DeleteCheckpoint>(), 1U);
+}
+
+TEST_F(CatalogueTest, TheNewestOnDiskNeedsForceThoughANewerOneIsInMemory) {
+  StartRun({.keep_last = 9});
+  core.Save(ranks, 10);
+  ASSERT_TRUE(core.Ok(core.Ask(ranks[0], BeginSnapshot{Step(20), ""})));
+  ASSERT_TRUE(core.Ok(core.Ask(ranks[0], CoreHarness::SealOf(0, 20))));
+  core.FinishWrite(base::Error{Code::kNoSpace, "full", nullptr});
+  ASSERT_TRUE(core.FinishManifest());
+  ASSERT_TRUE(core.FinishDiscard());
+  ASSERT_EQ(core.Points().size(), 2U);
+  ASSERT_FALSE(core.Points().at(0).committed);
+  EXPECT_EQ(core.CodeOf(core.Ask(launcher, RemoveCheckpoint{kJob, Step(10), {}, false})), Code::kInvalidArgument);
+  EXPECT_EQ(core.Count<DeleteCheckpoint>(), 0U);
+}
+
 TEST_F(CatalogueTest, RemovingNeedsForceForTheNewestAndForOnesInUse) {
   StartRun({.keep_last = 9});
   core.Save(ranks, 10);
