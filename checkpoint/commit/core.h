@@ -90,6 +90,7 @@ class Core {
   base::Result<Attachment> AttachmentOf(ConnectionId connection) const;
   base::Status CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const;
   void JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank);
+  void GiveMemoryAway(const JobKey& key);
   void RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank, base::Step step, base::Error error);
   void FailSnapshot(const JobKey& key, base::Error error);
   void Advance(const JobKey& key);

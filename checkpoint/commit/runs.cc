@@ -213,7 +213,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   const std::uint64_t bytes = base::AlignUp(
       request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
 
-  if (!job.memory || !InMemory(job, job.memory->id)) FreeStagingOfFormerWorld(request.job);
+  if (!job.snapshot && (!job.memory || !InMemory(job, job.memory->id))) FreeStagingOfFormerWorld(request.job);
   const auto found = job.staging.find(request.rank);
   const bool fits = found != job.staging.end() && found->second.bytes == bytes;
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
@@ -278,10 +278,10 @@ void Core::DetachConnection(ConnectionId connection, const std::string& why) {
   FreeStagingIfIdle(attachment.job);
 }
 
-// Ranks of a former, larger world leave memory that this run does not use.
+// Ranks of a former, larger world leave memory that this run does not use. No snapshot of theirs may be under way.
 void Core::FreeStagingOfFormerWorld(const JobKey& key) {
   Job& job = state_.jobs.at(key);
-  if (job.world_size == 0 || job.snapshot) return;
+  if (job.world_size == 0) return;
   for (auto slot = job.staging.begin(); slot != job.staging.end();) {
     if (slot->first.value() < job.world_size) {
       ++slot;

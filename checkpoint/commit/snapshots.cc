@@ -116,8 +116,6 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint
     }
     return RefuseBegin(ref, key, rank, request.step, admitted.error());
   }
-  job.memory.reset();
-  FreeStagingOfFormerWorld(key);
   job.snapshot = Snapshot{};
   job.snapshot->id = id;
   job.snapshot->world_size = job.world_size;
@@ -134,12 +132,24 @@ void Core::JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank ran
   }
   if (is_new) {
     part->second.layout_fingerprint = state_.connections.at(ref.connection).attachment->layout_fingerprint;
+    if (job.snapshot->parts.size() == static_cast<std::size_t>(job.snapshot->world_size)) GiveMemoryAway(key);
+  }
+  Answer(ref, Done{});
+}
+
+// From here on the trainers write into their memory. Not before every rank has begun: where one cannot, the others
+// abandon the step without having touched theirs, and what it holds may be the only copy of the newest state.
+void Core::GiveMemoryAway(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  job.memory.reset();
+  for (const auto& [rank, part] : job.snapshot->parts) {
+    if (part.phase != PartPhase::kFilling) continue;
     StagingSlot& slot = job.staging.at(rank);
-    slot.holds.reset();  // from here on the trainer writes into it
+    slot.holds.reset();
     slot.files.clear();
     slot.records.reset();
   }
-  Answer(ref, Done{});
+  FreeStagingOfFormerWorld(key);
 }
 
 base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const {

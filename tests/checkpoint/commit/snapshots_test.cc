@@ -471,12 +471,41 @@ TEST_F(SnapshotsTest, WhenShortOfSpaceRetentionIsTriedFirst) {
   EXPECT_EQ(core.CodeOf(again), Code::kNoSpace) << "and if that does not help, it is said";
 }
 
-TEST_F(SnapshotsTest, TheCopyInMemoryIsReadableUntilTheNextSnapshotBegins) {
+TEST_F(SnapshotsTest, TheCopyInMemoryIsReadableUntilEveryRankHasBegunTheNextSnapshot) {
   core.Save(ranks, 10);
   EXPECT_TRUE(core.Points().at(0).in_memory);
   Begin(1, 20);
-  EXPECT_FALSE(core.Points().at(0).in_memory) << "rank 1's memory is being overwritten";
+  EXPECT_TRUE(core.Points().at(0).in_memory) << "rank 1 waits for rank 0";
+  Begin(0, 20);
+  EXPECT_FALSE(core.Points().at(0).in_memory) << "it is being overwritten";
   EXPECT_EQ(core.CodeOf(core.Ask(ranks[0], OpenCheckpoint{kJob, Step(10), {}, true, {}})), Code::kNotFound);
+}
+
+TEST_F(SnapshotsTest, ABeginThatAnotherRankCannotFollowLeavesTheOnlyCopyInMemory) {
+  Begin(0, 10);
+  Begin(1, 10);
+  Seal(0, 10);
+  Seal(1, 10);
+  core.FinishWrite(Error{Code::kNoSpace, "full", nullptr});
+  core.FinishWrite();
+  ASSERT_TRUE(core.FinishManifest());
+  ASSERT_TRUE(core.FinishDiscard());
+  ASSERT_TRUE(core.Ok(Begin(0, 20)));
+  EXPECT_TRUE(core.Ok(core.Ask(ranks[0], AbandonSnapshot{Step(20), "another rank could not begin"})));
+  EXPECT_TRUE(core.FinishDiscard());
+  const auto points = core.Points();
+  ASSERT_EQ(points.size(), 1U);
+  EXPECT_EQ(points[0].id.step, Step(10));
+  EXPECT_TRUE(points[0].in_memory);
+  core.Ask(ranks[0], OpenCheckpoint{kJob, Step(10), {}, true, {"rank-00001.model.safetensors"}});
+  EXPECT_EQ(core.Count<OpenFromMemory>(), 1U);
+}
+
+TEST_F(SnapshotsTest, ARankThatSealsBeforeAllHaveBegunEndsTheCopyInMemory) {
+  core.Save(ranks, 10);
+  Begin(1, 20);
+  Seal(1, 20);
+  EXPECT_FALSE(core.Points().at(0).in_memory) << "rank 1's memory holds step 20";
 }
 
 TEST_F(SnapshotsTest, ASmallerWorldResumesFromMemoryAndThenFreesTheRest) {
