@@ -38,7 +38,8 @@ base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request)
   }
   if (found == state_.jobs.end()) return {};
   const Job& job = found->second;
-  if (job.beginning) {
+  // One whose launcher has gone waits for nobody, and gives way while it is not being stored.
+  if (job.beginning && !(job.beginning->abandoned && !job.beginning->persisting)) {
     return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is just beginning (launcher pid ",
                       job.beginning->launcher.pid, ")");
   }

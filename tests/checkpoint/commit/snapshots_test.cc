@@ -375,6 +375,24 @@ TEST_F(SnapshotsTest, ALauncherThatGivesUpWaitingDoesNotHoldTheJob) {
   EXPECT_EQ(core.BeginRunOf(core.Connect(), 2, 5), Generation(3));
 }
 
+TEST_F(SnapshotsTest, AnotherLauncherMayBeginWhereOneGaveUpWaitingForAnOldWrite) {
+  Begin(0, 10);
+  Begin(1, 10);
+  Seal(0, 10);
+  Seal(1, 10);
+  core.Ask(launcher, BeginRun{kJob, 2, "host", 77, generation});
+  core.Disconnect(launcher);
+  const auto other = core.Ask(core.Connect(), BeginRun{kJob, 2, "host", 5, {}});
+  EXPECT_FALSE(core.Answered(other)) << "the snapshot is still being written";
+  const auto third = core.Ask(core.Connect(), BeginRun{kJob, 2, "host", 6, {}});
+  EXPECT_EQ(core.CodeOf(third), Code::kJobBusy) << "the second is there and waits";
+  while (core.FinishWrite()) {
+  }
+  core.FinishManifest();
+  core.Persist();
+  EXPECT_EQ(core.Answer<RunGrant>(other).generation, Generation(2));
+}
+
 TEST_F(SnapshotsTest, WaitingEndsAtItsDeadlineWithTheStateSoFar) {
   Begin(0, 10);
   Begin(1, 10);
