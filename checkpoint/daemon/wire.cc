@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "checkpoint/format/strict_json.h"
+
 namespace belay::checkpoint {
 
 using base::Code;
@@ -39,7 +41,7 @@ commit::Attach FromWire(const wire::Attach& attach) {
   request.rank = base::Rank(attach.rank());
   request.world_size = attach.world_size();
   request.staging_bytes = attach.staging_bytes();
-  request.layout_fingerprint = attach.layout_fingerprint().substr(0, commit::kTextBytesMax);
+  request.layout_fingerprint = ToUtf8(attach.layout_fingerprint().substr(0, commit::kTextBytesMax));
   const wire::Retention& retention = attach.retention();
   request.retention = {std::max(1U, retention.keep_last()), retention.keep_every(), retention.keep_best(),
                        retention.metric(), retention.larger_is_better()};
@@ -125,7 +127,7 @@ struct Filler {
   }
   void operator()(const commit::ReindexReport& report) const {
     response.mutable_reindex_report()->set_checkpoints(report.checkpoints);
-    for (const std::string& problem : report.problems) response.mutable_reindex_report()->add_problems(problem);
+    for (const std::string& problem : report.problems) response.mutable_reindex_report()->add_problems(ToUtf8(problem));
   }
 };
 
@@ -133,7 +135,8 @@ struct Filler {
 
 void ToWire(const base::Error& error, wire::Failure& failure) {
   failure.set_code(static_cast<std::uint32_t>(error.code));
-  failure.set_message(error.Text());
+  // Names of files come from the disk, texts of clients are cut at a limit; a client drops a message that is not UTF-8.
+  failure.set_message(ToUtf8(error.Text()));
 }
 
 void ToWire(const commit::ReplyBody& body, const index::Folders& folders, wire::Response& response) {
