@@ -23,6 +23,19 @@ base::Result<bool> IsThere(base::FileSystem& files, const std::string& path) {
   return tl::unexpected(info.error());
 }
 
+// A manifest is answered together with the places of the files that were asked for, all in one frame.
+constexpr std::size_t kFilesAnswerBytesMax = 64U << 10;
+static_assert(base::kDescriptorsMax * (commit::kFileNameBytesMax + 64) <= kFilesAnswerBytesMax);
+
+// What readers will make of the manifest, digest included. One that nobody could read must not become a checkpoint.
+base::Result<Manifest> ReadBack(const std::string& text) {
+  if (text.size() > kManifestBytesMax - kFilesAnswerBytesMax) {
+    return base::Fail(Code::kLimitExceeded, "the checkpoint's manifest would have ", text.size(), " bytes, and ",
+                      kManifestBytesMax - kFilesAnswerBytesMax, " are possible: train with fewer ranks or files");
+  }
+  return DecodeManifest(text);
+}
+
 }  // namespace
 
 base::Status Publisher::WriteIndex(const base::IndexBatch& batch) {
@@ -96,7 +109,7 @@ commit::ManifestFinished Publisher::Publish(const commit::PublishManifest& order
     return event;
   }
   event.manifest = EncodeManifest(*manifest);
-  if (auto complete = DecodeManifest(event.manifest); complete) {  // what readers will make of it, digest included
+  if (auto complete = ReadBack(event.manifest); complete) {
     event.info = index::InfoOf(*complete, false);
   } else {
     event.error = complete.error();

@@ -79,6 +79,22 @@ TEST_F(PublisherTest, APinIsDurableAndLeavesNoTemporaryNameWhereverItIsCutShort)
   EXPECT_TRUE(Exists(memory_, folder + "/.pinned"));
 }
 
+TEST_F(PublisherTest, AManifestThatWouldNotFitAnAnswerIsNoCheckpoint) {
+  const commit::CheckpointId id{Generation(1), base::Step(10)};
+  const std::string folder = MakeCheckpoint(10, false);
+  const auto publish = [&](std::size_t bytes) {
+    commit::PublishManifest order{kJob, id, 1, std::string(bytes, 'x'), {}, false};
+    return publisher_.Publish(order);
+  };
+  const auto large = publish(kManifestBytesMax - 8192);
+  ASSERT_TRUE(large.error.has_value());
+  EXPECT_EQ(large.error->code, Code::kLimitExceeded);
+  EXPECT_TRUE(large.manifest.empty()) << "it cannot be read from memory either";
+  EXPECT_FALSE(Exists(memory_, folder + "/manifest.json"));
+  EXPECT_FALSE(publish(1000).error.has_value());
+  EXPECT_TRUE(Exists(memory_, folder + "/manifest.json"));
+}
+
 TEST_F(PublisherTest, AFullDiskGivesItsReserveForTheNextGeneration) {
   ASSERT_OK(base::WriteFileDurably(memory_, folders_.IndexReserve(), "some space"));
   ASSERT_OK(base::MakeDirectories(memory_, folders_.Job(kJob)));
