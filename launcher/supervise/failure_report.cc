@@ -128,6 +128,7 @@ std::string_view Name(FailureClass failure_class) {
 }
 
 bool Failed(const RankRecord& rank) {
+  if (rank.progress.SaidSaved()) return false;
   if (rank.state == RankState::kLost) return true;
   if (rank.state != RankState::kEnded) return false;
   const RankExit& exit = *rank.exit;

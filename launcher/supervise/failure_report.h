@@ -33,7 +33,8 @@ struct FailureReport {
 };
 
 // `ranks`: all ranks after the settling moment; at least one of them failed. Not failed: a rank that left with
-// status 75 or, having attached, with 72; one that exited 0, unless it attached and never said that it was done.
+// status 75 or, having attached, with 72; one that exited 0, unless it attached and never said that it was done; one
+// that had said that all is saved, however it then ended (a library that crashes while it is unloaded costs nothing).
 bool Failed(const RankRecord& rank);
 FailureReport MakeFailureReport(const std::vector<RankRecord>& ranks);
 // For failures of the run as a whole.

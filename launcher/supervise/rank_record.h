@@ -28,6 +28,8 @@ struct RankProgress {
   double stall_ms = std::numeric_limits<double>::quiet_NaN();
   double data_wait_ms = std::numeric_limits<double>::quiet_NaN();
   // Steps finished since the rank came back from its checkpoint, or since its start.
+  // A stop came, and every rank had saved before finish() returned on this one: no step can be lost any more.
+  bool SaidSaved() const { return attached && outcome == 2; }
   std::int64_t StepsDone() const { return std::max<std::int64_t>(0, step - std::max<std::int64_t>(0, resumed_step)); }
 };
 

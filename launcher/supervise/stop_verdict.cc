@@ -13,20 +13,34 @@ using base::Str;
 constexpr int kPreempted = static_cast<int>(base::kExitPreempted);
 constexpr int kGraceExpired = static_cast<int>(base::ExitStatus::kGraceExpired);
 
-// RankProgress::outcome of a Session that finish() has ended after a stop.
-constexpr std::uint32_t kOutcomeSaved = 2, kOutcomeUnsaved = 3;
+// RankProgress::outcome of a Session that finish() has ended.
+constexpr std::uint32_t kOutcomeFinished = 1, kOutcomeUnsaved = 3;
 
 }  // namespace
 
-// `outcome` counts where the program ignored finish()'s answer and exited 0.
+// `outcome` counts where the program ignored finish()'s answer and exited 0, or did not get out in one piece.
 bool LeftSaved(const RankRecord& rank) {
-  return rank.exit && (rank.exit->status == kPreempted ||
-                       (rank.exit->status == 0 && rank.progress.attached && rank.progress.outcome == kOutcomeSaved));
+  return rank.Gone() && (rank.progress.SaidSaved() || (rank.exit && rank.exit->status == kPreempted));
 }
 
 bool LeftUnsaved(const RankRecord& rank) {
   return rank.exit && rank.progress.attached &&
          (rank.exit->status == kGraceExpired || (rank.exit->status == 0 && rank.progress.outcome == kOutcomeUnsaved));
+}
+
+std::optional<Verdict> VerdictOfGraceExpired(const SupervisorState& state) {
+  bool saved = false;
+  for (const RankRecord& rank : state.ranks) {
+    const bool said = rank.progress.SaidSaved() || (rank.exit && rank.exit->status == kPreempted);
+    const bool finished = rank.progress.attached && rank.progress.outcome == kOutcomeFinished;
+    if (rank.progress.attached && !said && !finished) return std::nullopt;
+    saved = saved || said;
+  }
+  if (!saved) return std::nullopt;
+  return Verdict{Outcome::kPreempted, kPreempted,
+                 Str("stopped by ", state.stop_source,
+                     "; everything is saved (some ranks did not get out of their libraries and were killed): run it "
+                     "again")};
 }
 
 Verdict VerdictOfStop(const SupervisorState& state) {

@@ -211,9 +211,14 @@ void Machine::RankGone(RankRecord& rank) {
       return;
   }
   if (Failed(rank) && !EndedByStop(rank)) return Fail(Str("rank ", rank.rank, " failed"));
+  if (rank.progress.SaidSaved() && !(rank.exit && rank.exit->signal == 0)) {
+    Say(Str("rank ", rank.rank, " ", DescribeEnd(rank), " while it was leaving; everything had been saved"));
+  }
   if (s_.job == JobState::kRunning && (LeftSaved(rank) || LeftUnsaved(rank))) {
     // The program learned of the preemption by itself; the others must follow within the grace period.
-    Stop(Str("rank ", rank.rank, ", which left with status ", rank.exit->status));
+    Stop(Str("rank ", rank.rank, ", which ",
+             rank.exit && rank.exit->signal == 0 ? Str("left with status ", rank.exit->status)
+                                                 : std::string("had saved and left")));
   }
   if (AllGone()) {
     if (s_.job == JobState::kStopping) {
@@ -440,6 +445,8 @@ void Machine::On(const event::Tick&) {
     case JobState::kStarting:
       return FailRun(AnyLost(s_.ranks) ? ShimLostAtStart(s_.ranks) : LaunchTimeout(s_.config.launch_timeout, s_.ranks));
     case JobState::kStopping:
+      // A rank may hang long after its part is done, in the teardown of NCCL or MPI.
+      if (auto saved = VerdictOfGraceExpired(s_)) SetVerdict(std::move(*saved));
       SetVerdict(Outcome::kStoppedUnsaved, kGraceExpired,
                  Str("the ranks did not leave within the grace period of ",
                      std::chrono::duration_cast<std::chrono::seconds>(s_.config.grace).count(),

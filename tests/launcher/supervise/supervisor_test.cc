@@ -399,6 +399,66 @@ TEST(SupervisorTest, GraceExpiredKillsAndIs72) {
   EXPECT_EQ(d.verdict().exit_status, 72);
 }
 
+TEST(SupervisorTest, ARankThatCrashesAfterEverythingWasSavedCostsNothing) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 9);
+  d.Attach(1, 9);
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Attach(0, 10, 10, 2);
+  d.Attach(1, 10, 10, 2);
+  d.Exit(0, 128 + SIGSEGV, SIGSEGV);
+  EXPECT_EQ(d.state().job, JobState::kStopping);
+  d.Exit(1, 75);
+  d.Down();
+  EXPECT_EQ(d.verdict().outcome, Outcome::kPreempted);
+  EXPECT_EQ(d.verdict().exit_status, 75);
+  EXPECT_EQ(d.Count<action::Report>(), 0) << "no failure";
+  const auto said = std::ranges::any_of(d.actions_, [](const Action& a) {
+    const auto* say = std::get_if<action::Say>(&a);
+    return say != nullptr && say->text.find("rank 0 was killed by signal 11 (SIGSEGV)") != std::string::npos;
+  });
+  EXPECT_TRUE(said);
+}
+
+TEST(SupervisorTest, AStopOfItsOwnThatEndsInACrashIsStillAStop) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 10, 10, 2);
+  d.Exit(0, 128 + SIGABRT, SIGABRT);
+  EXPECT_EQ(d.state().job, JobState::kStopping);
+  d.Attach(1, 10, 10, 2);
+  d.Feed(event::Lost{1});
+  d.Down();
+  EXPECT_EQ(d.verdict().exit_status, 75);
+}
+
+TEST(SupervisorTest, RanksThatSavedAndHangWhileLeavingArePreemptedWhenTheGraceExpires) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 9);
+  d.Attach(1, 9);
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Attach(0, 10, 10, 2);
+  d.Attach(1, 10, 10, 2);
+  d.Exit(0, 75);
+  d.Wait(d.config().grace);
+  EXPECT_EQ(d.state().job, JobState::kKilling);
+  EXPECT_EQ(d.verdict().outcome, Outcome::kPreempted);
+  EXPECT_EQ(d.verdict().exit_status, 75);
+}
+
+TEST(SupervisorTest, OneRankThatHasNotSaidThatItSavedMakesAnExpiredGraceUnsaved) {
+  Driver d;
+  d.RunAll();
+  d.Attach(0, 9);
+  d.Attach(1, 9);
+  d.Feed(event::StopAsked{"SIGTERM"});
+  d.Attach(0, 10, 10, 2);
+  d.Wait(d.config().grace);
+  EXPECT_EQ(d.verdict().exit_status, 72);
+}
+
 TEST(SupervisorTest, FailureDuringAStopIsNotRestarted) {
   Driver d;
   d.RunAll();
