@@ -23,6 +23,8 @@ using base::Fail;
 
 constexpr base::Duration kProgressPeriod = std::chrono::milliseconds(250);
 constexpr base::Duration kStreamsPatience = std::chrono::seconds(2);
+// For what the program left running. One that cannot die must not keep the launcher from hearing how the rank ended.
+constexpr base::Duration kChildrenPatience = std::chrono::seconds(2);
 
 struct LauncherGone {};
 using ShimEvent = std::variant<wire::FromLauncher, LauncherGone, base::ExitEvent>;
@@ -99,7 +101,7 @@ class Shim {
 
   void On(const LauncherGone&) {
     KillProgram();
-    base::KillAllChildren();
+    base::KillAllChildren(kChildrenPatience);
     // Nobody else may be left to clear the attempt's scratch folders; every shim tries.
     if (const auto folders = setup_.environment.find(kScratchVariable); folders != setup_.environment.end()) {
       std::string_view rest = folders->second;
@@ -127,7 +129,7 @@ class Shim {
     ending.mutable_ending()->set_steady_ns(exited_at_ns_.load());
     outbox_.Post(std::move(ending));
     // Whatever the program left running holds its pipes and its memory.
-    base::KillAllChildren();
+    base::KillAllChildren(kChildrenPatience);
     capture_->Join(kStreamsPatience);
     wire::ToLauncher message;
     wire::Exited& exited = *message.mutable_exited();

@@ -55,8 +55,9 @@ ProcessSpawner& PosixProcessSpawner();
 
 // Grandchildren whose parent ends become children of this process instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
 Status AdoptOrphans();
-// Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. At the end of a
+// Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. After `patience` it leaves
+// those that do not die (one waits in the kernel for a file server that is gone, say) and returns. At the end of a
 // supervisor's life only: it takes exits away from Wait.
-std::size_t KillAllChildren();
+std::size_t KillAllChildren(Duration patience);
 
 }  // namespace belay::base

@@ -244,7 +244,8 @@ Status AdoptOrphans() {
   return {};
 }
 
-std::size_t KillAllChildren() {
+std::size_t KillAllChildren(Duration patience) {
+  const SteadyTime until = SystemClock().Now() + patience;
   std::size_t count = 0;
   while (true) {
     // A killed child's own children come to us in turn, so look again until there are none.
@@ -258,8 +259,9 @@ std::size_t KillAllChildren() {
     }
     const std::vector<pid_t> children = Children();
     if (children.empty()) return count;
+    if (SystemClock().Now() >= until) return count;
     for (const pid_t child : children) ::kill(child, SIGKILL);
-    if (::waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) != 0 && errno == ECHILD) return count;
+    SystemClock().SleepFor(std::chrono::milliseconds(1));
   }
 }
 

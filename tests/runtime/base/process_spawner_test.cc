@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,7 +175,7 @@ TEST_F(ProcessSpawnerTest, FailedStartsLeaveNeitherZombiesNorDescriptors) {
   const auto pid = PosixProcessSpawner().Spawn(std::move(request));
   if (!pid) ::_exit(2);
   IgnoreError(PosixProcessSpawner().Wait(*pid, std::nullopt), "it has ended");
-  const std::size_t killed = KillAllChildren();
+  const std::size_t killed = KillAllChildren(std::chrono::seconds(60));
   char room[10];
   if (::read(ends[0], room, sizeof room) != 2) ::_exit(3);
   if (::read(ends[0], room, sizeof room) != 0) ::_exit(4);  // ends only when the runaway is gone
@@ -184,6 +186,50 @@ TEST_F(ProcessSpawnerTest, FailedStartsLeaveNeitherZombiesNorDescriptors) {
 TEST(KillAllChildrenDeathTest, ReachesThoseThatRanAway) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(AdoptAndKillARunaway(), testing::ExitedWithCode(0), "");
+}
+
+// A child that is killed and cannot be reaped, as one in the kernel's uninterruptible sleep: another process traces it
+// and does not look at its end. 0: KillAllChildren came back; 100: nothing may be traced here.
+[[noreturn]] void TryToKillOneThatStays() {
+  int orders[2], answers[2];
+  if (::pipe2(orders, O_CLOEXEC) != 0 || ::pipe2(answers, O_CLOEXEC) != 0) ::_exit(1);
+  if (const pid_t parent = ::fork(); parent == 0) {
+    if (::fork() != 0) ::_exit(0);  // the tracer is not to be our child
+    ::close(orders[1]);
+    pid_t child = 0;
+    if (::read(orders[0], &child, sizeof child) != sizeof child) ::_exit(0);
+    const char answer = ::ptrace(PTRACE_SEIZE, child, 0, 0) == 0 ? 'y' : 'n';
+    IgnoreError(::write(answers[1], &answer, 1) == 1 ? Status() : Fail(Code::kIo, "write"), "the test sees it");
+    char end = 0;
+    while (::read(orders[0], &end, 1) > 0) {
+    }
+    ::_exit(0);
+  } else if (parent < 0 || ::waitpid(parent, nullptr, 0) != parent) {
+    ::_exit(2);
+  }
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+    while (true) ::pause();
+  }
+  char answer = 0;
+  if (::write(orders[1], &child, sizeof child) != sizeof child || ::read(answers[0], &answer, 1) != 1) ::_exit(3);
+  if (answer != 'y') {
+    KillAllChildren(std::chrono::seconds(60));
+    ::_exit(100);
+  }
+  const SteadyTime start = SystemClock().Now();
+  const std::size_t reaped = KillAllChildren(std::chrono::milliseconds(200));
+  const bool patient = SystemClock().Now() - start >= std::chrono::milliseconds(200);
+  ::close(orders[1]);  // the tracer leaves, and with that the child's end is ours to see
+  if (::waitpid(child, nullptr, 0) != child) ::_exit(4);
+  ::_exit(reaped == 0 && patient ? 0 : 5);
+}
+
+TEST(KillAllChildrenDeathTest, DoesNotWaitForOneThatCannotDie) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto ended_well = [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) % 100 == 0; };
+  EXPECT_EXIT(TryToKillOneThatStays(), ended_well, "");
 }
 
 }  // namespace
