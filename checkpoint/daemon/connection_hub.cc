@@ -159,7 +159,12 @@ void ConnectionHub::ReadLoop(Client& client) {
   const auto start_sender = [&] {
     const std::scoped_lock lock(client.mutex);
     if (client.closing) return false;
-    client.sender = std::thread([this, &client] { SendLoop(client); });
+    try {
+      client.sender = std::thread([this, &client] { SendLoop(client); });
+    } catch (const std::system_error& error) {  // no thread to be had: the others go on
+      base::LogError("connection_refused", {{"why", error.what()}});
+      return false;
+    }
     client.has_sender = true;
     return true;
   };

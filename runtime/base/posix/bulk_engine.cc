@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -73,7 +74,10 @@ class ThreadEngine final : public BulkEngine {
     };
     {
       std::vector<std::jthread> threads;
-      for (std::size_t i = 1; i < std::min<std::size_t>(kThreads, count); ++i) threads.emplace_back(work);
+      try {
+        for (std::size_t i = 1; i < std::min<std::size_t>(kThreads, count); ++i) threads.emplace_back(work);
+      } catch (const std::system_error&) {  // no more threads to be had: with fewer it only takes longer
+      }
       work();
     }
     TransferResult all;

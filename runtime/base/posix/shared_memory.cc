@@ -11,6 +11,7 @@
 #include <limits>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -127,8 +128,13 @@ Status TouchPages(std::span<std::byte> bytes, int threads) {
   };
   {
     std::vector<std::jthread> workers;
-    for (std::size_t start = share; start < bytes.size(); start += share) workers.emplace_back(touch, start);
+    std::size_t start = share;
+    try {
+      for (; start < bytes.size(); start += share) workers.emplace_back(touch, start);
+    } catch (const std::system_error&) {  // no more threads to be had: this one does the rest
+    }
     touch(0);
+    for (; start < bytes.size(); start += share) touch(start);
   }
   return first;
 }

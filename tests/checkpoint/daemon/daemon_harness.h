@@ -37,6 +37,7 @@ class DaemonUnderTest {
   void Kill();
   bool Running();
 
+  pid_t pid() const { return pid_; }
   const std::string& data_dir() const { return data_dir_; }
   const std::string& socket() const { return socket_; }
   const std::string& scratch() const { return scratch_; }

@@ -1,14 +1,17 @@
 // What a daemon may meet on its socket besides its clients.
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <random>
 
 #include "runtime/base/error_codes.h"
 #include "tests/checkpoint/daemon/daemon_harness.h"
+#include "tests/runtime/base/thread_famine.h"
 
 namespace belay::checkpoint {
 namespace {
@@ -127,6 +130,48 @@ int GreetAsNobody(const std::string& socket) {
   int status = 0;
   ::waitpid(child, &status, 0);
   return WEXITSTATUS(status);
+}
+
+TEST(IntrudersTest, WithoutThreadsForNewConnectionsTheOthersGoOn) {
+  if (!base::kThreadFamineIsSurvivable) GTEST_SKIP() << "a sanitizer does not outlive a lack of address space";
+  DaemonUnderTest daemon;
+  daemon.Start();
+  RawClient witness(daemon.socket());
+  ASSERT_TRUE(witness.List().ok());  // both its threads are there
+  const auto limit_address_space = [&](std::uint64_t bytes) {
+    const rlimit limit{bytes, RLIM_INFINITY};
+    ASSERT_EQ(::prlimit(daemon.pid(), RLIMIT_AS, &limit, nullptr), 0);
+  };
+  std::ifstream statm(base::Str("/proc/", daemon.pid(), "/statm"));
+  std::uint64_t pages = 0;
+  ASSERT_TRUE(statm >> pages);
+  wire::Hello hello;
+  hello.set_protocol_version(1);
+  std::vector<std::unique_ptr<base::Connection>> callers;
+  int served = 0;
+  // A connection takes two threads, a thread 8 MiB for its stack. Stacks of threads that ended are used again, so there
+  // may be room for an even or an odd number: at one of the two limits a connection gets its first thread only.
+  for (const int stacks : {1, 2}) {
+    limit_address_space(pages * 4096 + (static_cast<std::uint64_t>(stacks) * 8 + 4) * (1U << 20));
+    for (int i = 0; i < 8; ++i) {
+      auto caller = base::UnixTransport().Connect(daemon.socket(), std::chrono::seconds(5));
+      ASSERT_TRUE(caller) << caller.error().Text();
+      base::IgnoreError((*caller)->Send({hello.SerializeAsString(), {}}), "it may be refused by now");
+      const auto welcome = (*caller)->Receive(base::Duration(std::chrono::seconds(20)));
+      if (welcome && *welcome) {
+        const auto end = (*caller)->Receive(base::Duration(std::chrono::milliseconds(200)));
+        if (!end && end.error().code == Code::kTimeout) ++served;
+      }
+      callers.push_back(std::move(*caller));
+    }
+    ASSERT_TRUE(daemon.Running()) << daemon.LogText();
+    EXPECT_TRUE(witness.List().ok());
+  }
+  EXPECT_LT(served, 16) << "threads were never short";
+  limit_address_space(RLIM_INFINITY);
+  callers.clear();
+  RawClient later(daemon.socket());
+  EXPECT_TRUE(later.List().ok());
 }
 
 TEST(IntrudersTest, APrivateDaemonServesNoOtherUser) {

@@ -12,6 +12,7 @@
 
 #include "runtime/base/units.h"
 #include "tests/runtime/base/test_util.h"
+#include "tests/runtime/base/thread_famine.h"
 
 namespace belay::base {
 namespace {
@@ -90,6 +91,23 @@ TEST(SharedMemoryTest, APartOfAMemoryIsUnmappedWhole) {
     }
     EXPECT_EQ(MappingsOf("unmapped-whole"), 0U);
   }
+}
+
+[[noreturn]] void TouchWithoutHelpers() {
+  auto fd = CreateSharedMemory({.name = "test", .size_bytes = 8 << 20});
+  auto mapping = MapSharedMemory(fd->get(), 8 << 20, MapAccess::kReadWrite);
+  if (!mapping || !StarveOfThreads()) ::_exit(1);
+  if (!TouchPages(mapping->bytes(), 4)) ::_exit(2);
+  std::vector<unsigned char> resident(mapping->bytes().size() / 4096);
+  if (::mincore(mapping->bytes().data(), mapping->bytes().size(), resident.data()) != 0) ::_exit(3);
+  const bool all = std::ranges::all_of(resident, [](unsigned char page) { return (page & 1) != 0; });
+  ::_exit(all ? 0 : 4);
+}
+
+TEST(TouchPagesDeathTest, WithoutThreadsItDoesAllByItself) {
+  if (!kThreadFamineIsSurvivable) GTEST_SKIP() << "a sanitizer does not outlive a lack of address space";
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(TouchWithoutHelpers(), testing::ExitedWithCode(0), "");
 }
 
 TEST(TouchPagesTest, MakesAllPagesResidentAndKeepsContent) {
