@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/base/check.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/posix/bulk_engine.h"
 
 namespace belay::base {
@@ -26,6 +27,7 @@ class UringEngine final : public BulkEngine {
   }
 
   TransferResult Run(const Transfer& transfer) override {
+    if (!open_) return RunPlain(transfer);
     kind_ = transfer.kind;
     fd_ = transfer.fd;
     base_ = transfer.offset;
@@ -40,7 +42,7 @@ class UringEngine final : public BulkEngine {
       }
       const int got = ::io_uring_submit_and_wait(&ring_, 1);
       // EAGAIN and EBUSY: the kernel is short of something now and completions will free it.
-      BELAY_CHECK(got >= 0 || got == -EINTR || got == -EAGAIN || got == -EBUSY, "io_uring_enter: errno ", -got);
+      if (got < 0 && got != -EINTR && got != -EAGAIN && got != -EBUSY) return GiveUp(-got);
       Reap();
     }
     return {error_, error_ == 0 ? end_ : 0};
@@ -54,6 +56,21 @@ class UringEngine final : public BulkEngine {
   };
 
   UringEngine() = default;
+
+  // The kernel takes no more requests (it has no memory, say): the transfer fails with its reason. What it took already
+  // still uses the memory and is waited for; what it did not lies in the ring, which is made anew.
+  TransferResult GiveUp(int error) {
+    error_ = error;  // Reap submits nothing again
+    while (in_flight_ > ::io_uring_sq_ready(&ring_)) {
+      Reap();
+      SystemClock().SleepFor(std::chrono::milliseconds(1));
+    }
+    in_flight_ = 0;
+    slots_ = {};
+    ::io_uring_queue_exit(&ring_);
+    open_ = ::io_uring_queue_init(kBulkQueueDepth, &ring_, 0) == 0;
+    return {error, 0};
+  }
 
   std::size_t FreeSlot() const {
     const auto found = std::ranges::find(slots_, 0U, &Block::size);
