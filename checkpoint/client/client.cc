@@ -25,11 +25,6 @@ using base::Status;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// How long a request that needs no waiting may take before the daemon counts as stuck. Generous: a daemon under memory
-// pressure touches gigabytes of staging memory before it answers Attach.
-constexpr Duration kCallTimeout = seconds(60);
-// For what the training loop itself waits for: a daemon that hangs must cost a save, not a minute of every rank.
-constexpr Duration kTrainingTimeout = seconds(3);
 // On top of the deadline that the daemon itself keeps.
 constexpr Duration kWaitMargin = seconds(15);
 
@@ -84,10 +79,10 @@ class SocketClient final : public Client {
     return CallForDone(std::move(request), kCallTimeout);
   }
 
-  Result<Attachment> Attach(const AttachRequest& attach) override {
+  Result<Attachment> Attach(const AttachRequest& attach, Duration timeout) override {
     wire::Request request;
     ToWire(attach, request.mutable_attach());
-    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kAttached, kCallTimeout));
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kAttached, timeout));
     BELAY_ASSIGN(Attachment attachment, FromWire(reply.response.attached(), std::move(reply.descriptors)));
     if (attachment.staging_bytes < attach.staging_bytes) {
       return Fail(Code::kProtocol, "belayd granted ", attachment.staging_bytes, " bytes of staging memory where ",

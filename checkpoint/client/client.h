@@ -75,6 +75,12 @@ struct SealRequest {
   std::optional<base::Step> parent_step;
 };
 
+// How long an answer that needs no waiting may take before the daemon counts as stuck. Generous: a daemon under memory
+// pressure touches gigabytes of staging memory before it answers Attach.
+inline constexpr base::Duration kCallTimeout = std::chrono::seconds(60);
+// For what the training loop itself waits for: a daemon that hangs must cost a save, not a minute of every rank.
+inline constexpr base::Duration kTrainingTimeout = std::chrono::seconds(3);
+
 enum class SnapshotState : std::uint8_t { kFilling = 1, kSealed = 2, kPrepared = 3, kCommitted = 4, kFailed = 5 };
 struct SnapshotOutcome {
   base::Step step;
@@ -146,7 +152,7 @@ class Client {
                                           base::Generation continues = {}) = 0;
   virtual base::Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) = 0;
 
-  virtual base::Result<Attachment> Attach(const AttachRequest& request) = 0;
+  virtual base::Result<Attachment> Attach(const AttachRequest& request, base::Duration timeout = kCallTimeout) = 0;
   virtual base::Status BeginSnapshot(base::Step step, const std::string& reason) = 0;
   virtual base::Status SealSnapshot(const SealRequest& request) = 0;
   virtual base::Status AbandonSnapshot(base::Step step, const std::string& why) = 0;

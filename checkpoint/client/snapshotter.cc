@@ -29,8 +29,6 @@ constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
 constexpr int kThreadsMax = 4;
 constexpr std::size_t kTouchBytes = 64 * base::kMiB;  // between two looks whether the memory is still wanted
 constexpr base::Duration kGiveUpWait = std::chrono::milliseconds(500);
-// The training loop waits meanwhile.
-constexpr base::Duration kConnectTimeout = std::chrono::seconds(3);
 
 int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
   const auto by_size = static_cast<int>(std::min<std::uint64_t>(bytes / kBytesPerThread + 1, kThreadsMax));
@@ -72,12 +70,12 @@ class StagedSnapshotter final : public Snapshotter {
     if (toucher_.joinable()) toucher_.join();
   }
 
-  Status Connect() {
+  Status Connect(base::Duration attach_timeout) {
     Unmap();
     SetClient(nullptr);
-    BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program, kConnectTimeout));
+    BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program, kTrainingTimeout));
     std::shared_ptr<Client> client = std::move(fresh);
-    BELAY_ASSIGN(Attachment attachment, client->Attach(options_.attach));
+    BELAY_ASSIGN(Attachment attachment, client->Attach(options_.attach, attach_timeout));
     BELAY_ASSIGN(mapping_, base::MapSharedMemory(attachment.staging.get(), attachment.staging_bytes,
                                                  base::MapAccess::kReadWrite));
     if (auto registered = copier_->Register(mapping_.bytes()); !registered) {
@@ -96,11 +94,11 @@ class StagedSnapshotter final : public Snapshotter {
     const bool fresh = client == nullptr || client->Broken();
     if (fresh) {
       if (client != nullptr) base::LogWarning("belayd is gone; attaching again", {{"socket", options_.socket}});
-      BELAY_TRY(Connect());
+      BELAY_TRY(Connect(kTrainingTimeout));
     }
     auto begun = CurrentClient()->BeginSnapshot(step, reason);
     if (!begun && begun.error().code == Code::kUnavailable && !fresh) {  // it went away just now
-      BELAY_TRY(Connect());
+      BELAY_TRY(Connect(kTrainingTimeout));
       begun = CurrentClient()->BeginSnapshot(step, reason);
     }
     BELAY_TRY(begun);
@@ -297,7 +295,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::Create(base::Transport& transp
   options.attach.layout_fingerprint = std::move(layout_fingerprint);
   auto snapshotter = std::make_unique<StagedSnapshotter>(transport, clock, std::move(copier), std::move(options),
                                                          std::move(plans), std::move(staging));
-  BELAY_TRY(snapshotter->Connect());
+  BELAY_TRY(snapshotter->Connect(kCallTimeout));
   return std::unique_ptr<Snapshotter>(std::move(snapshotter));
 }
 

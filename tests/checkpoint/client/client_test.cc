@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "checkpoint/client/snapshotter.h"
 #include "checkpoint/client/wire.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/shared_memory.h"
@@ -23,7 +24,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-// A belayd that answers by script: `answer` gets each request and the connection.
+// A belayd that answers by script, one connection after the other: `answer` gets each request and the connection.
 class ScriptedDaemon {
  public:
   using Answer = std::function<void(const wire::Request&, base::Connection&)>;
@@ -62,12 +63,17 @@ class ScriptedDaemon {
 
  private:
   void Serve(std::uint32_t protocol_version) {
-    auto accepted = listener_->Accept();
-    if (!accepted || !accepted->has_value()) return;
-    {
-      const std::lock_guard lock(mutex_);
-      connection_ = std::shared_ptr<base::Connection>(std::move(**accepted));
+    while (true) {
+      auto accepted = listener_->Accept();
+      if (!accepted || !accepted->has_value()) return;
+      {
+        const std::lock_guard lock(mutex_);
+        connection_ = std::shared_ptr<base::Connection>(std::move(**accepted));
+      }
+      ServeOne(protocol_version);
     }
+  }
+  void ServeOne(std::uint32_t protocol_version) {
     const auto hello = connection_->Receive(seconds(5));
     if (!hello || !hello->has_value()) return;
     wire::Welcome welcome;
@@ -167,6 +173,34 @@ TEST(ClientTest, ADaemonThatHangsCostsOneTimeOutAndNotOneACall) {
   EXPECT_THAT(late.error().Text(), HasSubstr(daemon.socket()));
   EXPECT_TRUE(client->Broken());
   EXPECT_EQ(client->AbandonSnapshot(base::Step(1), "late").error().code, Code::kUnavailable);
+}
+
+TEST(ClientTest, ASaveWaitsOnlyAMomentForADaemonThatNoLongerAttaches) {
+  // Its connections live, its loop hangs: the second greeting is returned, the second Attach is not answered.
+  int attaches = 0;
+  ScriptedDaemon daemon([&](const wire::Request& request, base::Connection& connection) {
+    if (request.has_begin_snapshot()) return connection.Shutdown();
+    if (!request.has_attach() || ++attaches > 1) return;
+    const std::uint64_t bytes = request.attach().staging_bytes();
+    wire::Response response;
+    response.set_id(request.id());
+    response.mutable_attached()->set_staging_bytes(bytes);
+    std::vector<base::UniqueFd> descriptors;
+    descriptors.push_back(std::move(*base::CreateSharedMemory({"test", bytes, false})));
+    ScriptedDaemon::Send(connection, response, std::move(descriptors));
+  });
+  SampleRank rank(0, 1);
+  SnapshotterOptions options;
+  options.socket = daemon.socket();
+  options.attach.job.job = "gpt";
+  auto snapshotter = Snapshotter::Create(base::UnixTransport(), base::SystemClock(), MakeMemoryCopier(), options,
+                                         rank.fingerprint, rank.plans, rank.sources);
+  ASSERT_TRUE(snapshotter) << snapshotter.error().Text();
+  const base::SteadyTime start = base::SystemClock().Now();
+  const auto begun = (*snapshotter)->Begin(base::Step(10), "interval");
+  EXPECT_LT(base::SystemClock().Now() - start, kCallTimeout / 2);
+  ASSERT_FALSE(begun);
+  EXPECT_EQ(begun.error().code, Code::kTimeout);
 }
 
 TEST(ClientTest, MapsTheDaemonsFailures) {
