@@ -70,6 +70,17 @@ class SocketClient final : public Client {
     return FromWire(reply.response.run_grant());
   }
 
+  Status HoldRun(const JobKey& job, std::int32_t world_size, base::Generation generation) override {
+    wire::Request request;
+    auto* body = request.mutable_hold_run();
+    ToWire(job, body->mutable_key());
+    body->set_generation(generation.value());
+    body->set_world_size(world_size);
+    body->set_host(ToUtf8(base::HostName()));
+    body->set_pid(base::ProcessId());
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
   Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) override {
     wire::Request request;
     auto* body = request.mutable_end_run();

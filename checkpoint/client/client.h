@@ -150,6 +150,9 @@ class Client {
 
   virtual base::Result<RunGrant> BeginRun(const JobKey& job, std::int32_t world_size,
                                           base::Generation continues = {}) = 0;
+  // Takes hold of the run again after the connection of BeginRun broke; its generation stays. kStaleGeneration: a newer
+  // run has begun meanwhile. kJobBusy: another launcher holds it.
+  virtual base::Status HoldRun(const JobKey& job, std::int32_t world_size, base::Generation generation) = 0;
   virtual base::Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) = 0;
 
   virtual base::Result<Attachment> Attach(const AttachRequest& request, base::Duration timeout = kCallTimeout) = 0;

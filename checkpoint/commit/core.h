@@ -65,11 +65,13 @@ class Core {
 
   // runs.cc
   void Handle(const RequestRef& ref, const BeginRun& request);
+  void Handle(const RequestRef& ref, const HoldRun& request);
   void Handle(const RequestRef& ref, const EndRun& request);
   void Handle(const RequestRef& ref, const Attach& request);
   void Handle(const StagingAllocated& event);
   void Handle(const GenerationPersisted& event);
   base::Status CheckBeginRun(const RequestRef& ref, const BeginRun& request) const;
+  base::Status CheckHoldRun(const RequestRef& ref, const HoldRun& request) const;
   base::Status CheckAttach(const RequestRef& ref, const Attach& request) const;
   base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes);
   void ContinueBeginning(const JobKey& key);

@@ -22,6 +22,13 @@ struct BeginRun {
   std::int32_t pid = 0;
   base::Generation continues;
 };
+struct HoldRun {
+  JobKey job;
+  base::Generation generation;
+  std::int32_t world_size = 1;
+  std::string host;
+  std::int32_t pid = 0;
+};
 struct EndRun {
   JobKey job;
   base::Generation generation;
@@ -86,9 +93,9 @@ struct DaemonStop {
 };
 struct Reindex {};
 
-using Request =
-    std::variant<BeginRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot, RestorePoints,
-                 OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint, DaemonStatus, DaemonStop, Reindex>;
+using Request = std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot,
+                             WaitSnapshot, RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint,
+                             RemoveCheckpoint, DaemonStatus, DaemonStop, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {

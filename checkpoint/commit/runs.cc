@@ -19,6 +19,21 @@ base::Status CheckKey(const JobKey& key) {
   return ValidateName("job", key.job);
 }
 
+base::Status CheckRun(std::int32_t world_size, const std::string& host) {
+  if (world_size < 1 || world_size > kWorldSizeMax) {
+    return base::Fail(Code::kLimitExceeded, "a world of ", world_size, " ranks: 1 to ", kWorldSizeMax, " are possible");
+  }
+  if (host.size() > kTextBytesMax) return base::Fail(Code::kLimitExceeded, "the host's name is too long");
+  return {};
+}
+
+Error JobIsHeld(const JobKey& key, const Launcher& launcher) {
+  return {Code::kJobBusy,
+          base::Str("another run of job ", key, " is alive (launcher pid ", launcher.pid, " on ", launcher.host,
+                    "); stop it first (belay stop), or choose another --job"),
+          nullptr};
+}
+
 Error Stopping() { return Error{Code::kUnavailable, "belayd is stopping", nullptr}; }
 
 }  // namespace
@@ -26,11 +41,7 @@ Error Stopping() { return Error{Code::kUnavailable, "belayd is stopping", nullpt
 base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request) const {
   if (state_.stopping) return tl::unexpected<Error>(Stopping());
   BELAY_TRY(CheckKey(request.job));
-  if (request.world_size < 1 || request.world_size > kWorldSizeMax) {
-    return base::Fail(Code::kLimitExceeded, "a world of ", request.world_size, " ranks: 1 to ", kWorldSizeMax,
-                      " are possible");
-  }
-  if (request.host.size() > kTextBytesMax) return base::Fail(Code::kLimitExceeded, "the host's name is too long");
+  BELAY_TRY(CheckRun(request.world_size, request.host));
   BELAY_TRY(CheckOwner(ref.connection, request.job));
   const auto found = state_.jobs.find(request.job);
   if (request.continues > (found == state_.jobs.end() ? base::Generation(kGenerationMax) : found->second.generation)) {
@@ -49,10 +60,7 @@ base::Status Core::CheckBeginRun(const RequestRef& ref, const BeginRun& request)
   }
   if (job.launcher && job.launcher->connection != ref.connection &&
       !(request.continues == job.generation && job.launcher->pid == request.pid)) {
-    return base::Fail(Code::kJobBusy, "another run of job ", request.job, " is alive (launcher pid ", job.launcher->pid,
-                      " on ", job.launcher->host,
-                      "); stop it first (belay stop), or choose "
-                      "another --job");
+    return tl::unexpected<Error>(JobIsHeld(request.job, *job.launcher));
   }
   return {};
 }
@@ -105,6 +113,38 @@ void Core::Handle(const GenerationPersisted& event) {
   if (!points.empty()) grant.newest_step = points.front().id.step;
   Answer(beginning.ref, grant,
          base::Str("job ", event.job, " began generation ", event.generation, " with ", job.world_size, " ranks"));
+}
+
+base::Status Core::CheckHoldRun(const RequestRef& ref, const HoldRun& request) const {
+  if (state_.stopping) return tl::unexpected<Error>(Stopping());
+  BELAY_TRY(CheckKey(request.job));
+  BELAY_TRY(CheckRun(request.world_size, request.host));
+  const auto found = state_.jobs.find(request.job);
+  if (found == state_.jobs.end()) return base::Fail(Code::kNotFound, "no job ", request.job);
+  BELAY_TRY(CheckOwner(ref.connection, request.job));
+  const Job& job = found->second;
+  if (request.generation > job.generation) {
+    return base::Fail(Code::kInvalidArgument, "job ", request.job, " has never had generation ", request.generation);
+  }
+  if (request.generation < job.generation || job.beginning) {
+    return base::Fail(Code::kStaleGeneration, "job ", request.job, " is at generation ", job.generation,
+                      ": a newer run has begun since generation ", request.generation);
+  }
+  if (job.launcher && job.launcher->connection != ref.connection && job.launcher->pid != request.pid) {
+    return tl::unexpected<Error>(JobIsHeld(request.job, *job.launcher));
+  }
+  return {};
+}
+
+void Core::Handle(const RequestRef& ref, const HoldRun& request) {
+  if (auto allowed = CheckHoldRun(ref, request); !allowed) return Answer(ref, allowed.error());
+  Job& job = state_.jobs.at(request.job);
+  job.launcher = Launcher{ref.connection, request.pid, request.host};
+  if (job.world_size == 0) job.world_size = request.world_size;
+  job.last_used = now_;
+  Answer(ref, Done{},
+         base::Str("job ", request.job, " generation ", request.generation, " is held by its launcher (pid ",
+                   request.pid, ") again"));
 }
 
 void Core::Handle(const RequestRef& ref, const EndRun& request) {

@@ -153,6 +153,11 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
       return commit::Request(
           commit::BeginRun{JobOf(in.key()), in.world_size(), in.host(), in.pid(), base::Generation(in.continues())});
     }
+    case wire::Request::kHoldRun: {
+      const wire::HoldRun& in = request.hold_run();
+      return commit::Request(
+          commit::HoldRun{JobOf(in.key()), base::Generation(in.generation()), in.world_size(), in.host(), in.pid()});
+    }
     case wire::Request::kEndRun:
       return commit::Request(commit::EndRun{JobOf(request.end_run().key()),
                                             base::Generation(request.end_run().generation()),

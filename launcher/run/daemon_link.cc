@@ -19,6 +19,8 @@ bool AskAgain(Code code) {
 
 }  // namespace
 
+bool JobIsTaken(Code code) { return code == Code::kStaleGeneration || code == Code::kJobBusy; }
+
 DaemonLink::DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job)
     : request_(std::move(request)), job_(std::move(job)) {}
 
@@ -46,13 +48,31 @@ base::Status DaemonLink::Reconnect() {
   return {};
 }
 
+base::Status DaemonLink::HoldRun() {
+  const std::shared_ptr<checkpoint::Client> daemon = client();
+  base::Generation generation;
+  std::int32_t world_size = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    generation = generation_;
+    world_size = world_size_;
+  }
+  if (daemon == nullptr || generation.value() == 0) return {};
+  return daemon->HoldRun(job_, world_size, generation);
+}
+
 bool DaemonLink::KeepReconnecting(const std::stop_token& stop, const std::function<void(const base::Error&)>& trouble) {
   std::mutex mutex;
   std::condition_variable_any stopped;
   for (std::chrono::seconds pause(1);; pause = std::min(pause * 2, kReconnectPauseMax)) {
-    const base::Status again = Reconnect();
+    base::Status again = Reconnect();
     if (stop.stop_requested()) return false;
+    if (again) again = HoldRun();
     if (again) return true;
+    if (JobIsTaken(again.error().code)) {  // its run goes on; ours ends when its ranks hear of it
+      trouble(again.error());
+      return true;
+    }
     if (pause == kReconnectPauseTold) trouble(again.error());
     std::unique_lock lock(mutex);
     stopped.wait_for(lock, stop, pause, [] { return false; });
@@ -82,6 +102,8 @@ base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base:
   grant.generation = run->generation;
   if (run->newest_step) grant.newest_step = run->newest_step->value();
   const std::scoped_lock lock(mutex_);
+  generation_ = run->generation;
+  world_size_ = world_size;
   grant.socket = socket_;
   grant.data_dir = data_dir_;
   grant.started_daemon = started_;

@@ -16,6 +16,9 @@
 
 namespace belay::launcher {
 
+// What HoldRun answers when another run has the job.
+bool JobIsTaken(base::Code code);
+
 class DaemonLink {
  public:
   struct Grant {
@@ -33,8 +36,9 @@ class DaemonLink {
   // that dies over the question is started again and asked again, a few times.
   base::Result<Grant> Begin(std::int32_t world_size, base::Generation continues);
   bool Connected();
-  // Connects again after the daemon has gone, starting it if it was a private one; tries until it succeeds, or answers
-  // false once it is told to stop. `trouble` is called once, after half a minute, with what is in the way.
+  // Connects again after the daemon has gone, starting it if it was a private one, and takes hold of the run again, so
+  // that no second launcher gets the job meanwhile; tries until it succeeds, or answers false once it is told to stop.
+  // `trouble` is called with what is in the way: once, after half a minute, and at once if another run has the job.
   bool KeepReconnecting(const std::stop_token& stop, const std::function<void(const base::Error&)>& trouble);
   // Calls `gone` (on a thread of its own) once the present connection breaks.
   void Watch(std::function<void()> gone);
@@ -46,6 +50,7 @@ class DaemonLink {
  private:
   std::shared_ptr<checkpoint::Client> client();
   base::Status Reconnect();  // nothing to do if another thread was quicker
+  base::Status HoldRun();    // on the present connection; nothing to do before the first Begin
 
   const checkpoint::LocateRequest request_;
   const checkpoint::JobKey job_;
@@ -54,6 +59,8 @@ class DaemonLink {
   std::shared_ptr<checkpoint::Client> client_;  // guarded by mutex_
   std::string socket_, data_dir_;               // guarded by mutex_
   bool started_ = false;                        // guarded by mutex_
+  base::Generation generation_;                 // guarded by mutex_; granted last
+  std::int32_t world_size_ = 0;                 // guarded by mutex_; of that run
   std::mutex watch_mutex_;
   std::jthread watcher_;  // guarded by watch_mutex_
 };

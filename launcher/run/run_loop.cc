@@ -357,6 +357,9 @@ void RunLoop::Do(const action::RestartDaemon&) {
   reconnecting_ = true;
   reconnect_thread_ = std::jthread([daemon = daemon_, events = events_](const std::stop_token& stop) {
     const auto trouble = [&](const base::Error& error) {
+      if (JobIsTaken(error.code)) {
+        return events->Push({.say = Str("belay: this run can save no more: ", error.Text(), "\n")});
+      }
       events->Push({.say = Str("belay: no belayd: ", error.Text(),
                                "; training goes on without new checkpoints, and belay goes on trying\n")});
     };

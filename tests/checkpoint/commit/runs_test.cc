@@ -114,6 +114,40 @@ TEST(RunsTest, ALauncherThatConnectsAgainMayContinueItsRun) {
   EXPECT_EQ(core.BeginRunOf(again, 2, 7, Generation(1)), Generation(2));
 }
 
+TEST(RunsTest, ALauncherTakesHoldOfItsRunAgainAfterTheDaemonWasStartedAnew) {
+  Catalogue catalogue;
+  catalogue[kJob].generation = Generation(3);
+  CoreHarness core(CoreHarness::Config(), catalogue);
+  const auto launcher = core.Connect();
+  EXPECT_TRUE(core.Ok(core.Ask(launcher, HoldRun{kJob, Generation(3), 2, "host", 7})));
+  const auto second = core.Connect();
+  EXPECT_EQ(core.CodeOf(core.Ask(second, BeginRun{kJob, 2, "host", 8, {}})), Code::kJobBusy);
+  EXPECT_EQ(core.CodeOf(core.Ask(second, HoldRun{kJob, Generation(3), 2, "host", 8})), Code::kJobBusy);
+  core.AttachRank(0, 2, Generation(3));
+  EXPECT_EQ(core.CodeOf(core.Ask(core.Connect(), CoreHarness::AttachOf(1, 3, Generation(3)))), Code::kInvalidArgument)
+      << "the world is known again";
+  EXPECT_EQ(core.BeginRunOf(launcher, 2, 7, Generation(3)), Generation(4));
+  core.Disconnect(launcher);
+  EXPECT_EQ(core.BeginRunOf(second, 2, 8), Generation(5));
+}
+
+TEST(RunsTest, ARunThatIsNoLongerTheNewestIsNotHeldAgain) {
+  CoreHarness core;
+  const auto first = core.Connect();
+  core.BeginRunOf(first, 2, 7);
+  EXPECT_EQ(core.CodeOf(core.Ask(first, HoldRun{kJob, Generation(2), 2, "host", 7})), Code::kInvalidArgument);
+  EXPECT_EQ(core.CodeOf(core.Ask(first, HoldRun{{"default", "none"}, Generation(1), 2, "host", 7})), Code::kNotFound);
+  EXPECT_EQ(core.CodeOf(core.Ask(first, HoldRun{kJob, Generation(1), 0, "host", 7})), Code::kLimitExceeded);
+  core.Disconnect(first);
+  const auto second = core.Connect();
+  const auto beginning = core.Ask(second, BeginRun{kJob, 2, "host", 8, {}});
+  const auto back = core.Connect();
+  EXPECT_EQ(core.CodeOf(core.Ask(back, HoldRun{kJob, Generation(1), 2, "host", 7})), Code::kStaleGeneration);
+  core.Persist();
+  EXPECT_EQ(core.Answer<RunGrant>(beginning).generation, Generation(2));
+  EXPECT_EQ(core.CodeOf(core.Ask(back, HoldRun{kJob, Generation(1), 2, "host", 7})), Code::kStaleGeneration);
+}
+
 TEST(RunsTest, ContinuingAnOlderGenerationIsStale) {
   CoreHarness core;
   const auto launcher = core.Connect();
