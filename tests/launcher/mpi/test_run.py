@@ -35,6 +35,33 @@ def test_every_rank_gets_torchruns_variables(belay):
     belay.assert_nothing_left()
 
 
+def test_a_disk_that_is_full_is_no_reason_not_to_begin(belay):
+    """belayd has room in reserve for the job's next generation, so the launcher must come so far that it asks."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    belay.data.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", belay.data], capture_output=True, text=True,
+                             check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting a small tmpfs is refused here: {mounted.stderr.strip()}")
+    try:
+        assert belay.call("daemon", "start").returncode == 0
+        assert belay.call("run", "-n", 1, "--job", "j", "--", "true").returncode == 0
+        with open(belay.data / "filler", "wb", buffering=0) as filler:
+            try:
+                while filler.write(b"x" * 4096):
+                    pass
+            except OSError:
+                pass
+        done = belay.call("run", "-n", 1, "--job", "j", "--", "true")
+        assert done.returncode == 0, done.stderr
+        assert "belay stop and status do not find this run yet" in done.stderr, done.stderr
+        assert belay.call("daemon", "stop").returncode == 0
+        belay.assert_nothing_left()
+    finally:
+        subprocess.run(["umount", "-l", belay.data], check=False)
+
+
 @pytest.mark.parametrize("status", [1, 3, 64, 200])
 def test_the_failed_ranks_status_is_the_runs(belay, status):
     done = belay.call("run", "-n", 2, "--job", "j", "--", "sh", "-c", f"test $RANK = 0 && exec sleep 600; echo last words; exit {status}")
