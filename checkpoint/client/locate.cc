@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "checkpoint/format/digest.h"
+#include "checkpoint/format/strict_json.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/shared_memory.h"
 #include "runtime/base/units.h"
@@ -182,9 +183,19 @@ std::optional<std::string> NamedSocket(const std::optional<std::string>& flag) {
 
 base::Result<std::string> ResolveDataDirectory(const std::optional<std::string>& flag) {
   if (flag && flag->empty()) return base::Fail(Code::kInvalidArgument, "--data-dir is empty");
-  if (const auto named = FlagOrEnvironment(flag, "BELAY_DATA_DIR")) return Absolute(*named);
-  if (const auto xdg = FlagOrEnvironment(std::nullopt, "XDG_DATA_HOME")) return Absolute(*xdg + "/belay");
-  return Absolute(base::HomeDirectory() + "/.local/share/belay");
+  std::string folder;
+  if (const auto named = FlagOrEnvironment(flag, "BELAY_DATA_DIR")) {
+    folder = Absolute(*named);
+  } else if (const auto xdg = FlagOrEnvironment(std::nullopt, "XDG_DATA_HOME")) {
+    folder = Absolute(*xdg + "/belay");
+  } else {
+    folder = Absolute(base::HomeDirectory() + "/.local/share/belay");
+  }
+  if (!IsUtf8(folder)) {  // it is named in messages and documents, which are
+    return base::Fail(Code::kInvalidArgument, "the name of the data directory ", ToUtf8(folder),
+                      " is not UTF-8: name another with --data-dir or BELAY_DATA_DIR");
+  }
+  return folder;
 }
 
 base::Result<std::string> PrivateRuntimeFolder(base::FileSystem& files) {

@@ -45,7 +45,7 @@ LocateSeams RealSeams();
 // The socket that the user named, by flag or BELAY_SOCKET: then no other is tried, and nothing else takes its place. An
 // empty variable names none.
 std::optional<std::string> NamedSocket(const std::optional<std::string>& flag);
-// Absolute, without a trailing slash. kInvalidArgument: an empty name.
+// Absolute, without a trailing slash. kInvalidArgument: an empty name, or one that is not UTF-8.
 base::Result<std::string> ResolveDataDirectory(const std::optional<std::string>& flag);
 // The folder for everything private with a socket in it: $XDG_RUNTIME_DIR/belay, or /tmp/belay-<uid> if that variable
 // names no folder, or one too long for a socket's path. Made (0700) if missing. kPermissionDenied: it is a link, or

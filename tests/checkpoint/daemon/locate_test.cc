@@ -50,6 +50,11 @@ TEST_F(LocateTest, TheDataDirectoryComesFromFlagThenEnvironmentThenDefault) {
   EXPECT_EQ(*ResolveDataDirectory(std::nullopt), "/from/env");
   EXPECT_EQ(*ResolveDataDirectory("/flag//a/./b/../c/"), "/flag/a/c");
   EXPECT_EQ(ResolveDataDirectory("").error().code, Code::kInvalidArgument);
+  const auto latin = ResolveDataDirectory("/data/caf\xE9");
+  ASSERT_FALSE(latin);
+  EXPECT_EQ(latin.error().code, Code::kInvalidArgument);
+  EXPECT_THAT(latin.error().Text(), AllOf(HasSubstr("/data/caf\uFFFD"), HasSubstr("not UTF-8")));
+  EXPECT_EQ(*ResolveDataDirectory("/data/caf\u00e9"), "/data/caf\u00e9");
   EXPECT_TRUE(ResolveDataDirectory("relative")->starts_with("/"));
 }
 
