@@ -88,6 +88,7 @@ Result<std::unique_ptr<Client>> AwaitAnswer(const StartedDaemon& daemon, const s
                                             base::Duration timeout) {
   base::Clock& clock = base::SystemClock();
   const base::SteadyTime deadline = clock.Now() + timeout;
+  base::SteadyTime words_due = clock.Now() + kStartWordsPause;
   for (;;) {
     auto client = Client::Connect(base::UnixTransport(), socket, "belay daemon");
     if (client) return client;
@@ -96,6 +97,10 @@ Result<std::unique_ptr<Client>> AwaitAnswer(const StartedDaemon& daemon, const s
     if (clock.Now() >= deadline) {
       return base::Wrap(std::move(client).error(), "belayd (pid ", daemon.pid, ") does not answer yet; see ",
                         daemon.log_path);
+    }
+    if (clock.Now() >= words_due) {
+      words_due = clock.Now() + kStartWordsPause;
+      Note(StillStarting(daemon));
     }
   }
 }
@@ -124,7 +129,7 @@ Result<int> RunStart(const Arguments& arguments) {
   if (budget) words.insert(words.end(), {"--memory-budget", base::Str(*budget)});
   if (arguments.Has("log-json")) words.emplace_back("--log-json");
   BELAY_ASSIGN(const StartedDaemon daemon, StartDaemon(std::move(words), data_dir));
-  BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, std::chrono::seconds(10)));
+  BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, kStartPatience));
   BELAY_ASSIGN(const DaemonReport report, client->GetDaemonStatus());
   if (arguments.Has("json")) {
     PrintDocument({{"started", true}, {"daemon", ReportJson(report)}});

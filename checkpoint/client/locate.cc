@@ -252,6 +252,11 @@ base::Result<StartedDaemon> StartDaemon(std::vector<std::string> arguments, cons
   return daemon;
 }
 
+std::string StillStarting(const StartedDaemon& daemon) {
+  return base::Str("belayd (pid ", daemon.pid, ") is still starting: it reads every checkpoint of the data directory; ",
+                   daemon.log_path, " says how far it is");
+}
+
 base::Error WhyItEnded(const StartedDaemon& daemon, const base::ExitEvent& exit, LocateSeams seams) {
   const std::string words = LastWords(seams.files, daemon);
   return {CodeOfExit(exit, words),
@@ -275,6 +280,7 @@ base::Result<Located> ConnectOrStartDaemon(const LocateRequest& request, LocateS
   candidates.sockets = {candidates.private_socket};
   BELAY_ASSIGN(StartedDaemon daemon, StartPrivate(candidates, seams));
   const base::SteadyTime until = seams.clock.Now() + request.start_timeout;
+  base::SteadyTime words_due = seams.clock.Now() + request.words_pause;
   while (true) {
     auto located = TryConnect(candidates, request, seams);
     if (located) {
@@ -294,6 +300,10 @@ base::Result<Located> ConnectOrStartDaemon(const LocateRequest& request, LocateS
     if (seams.clock.Now() >= until) {
       return base::Fail(Code::kUnavailable, "belayd (pid ", daemon.pid, ") started but does not answer on ",
                         candidates.private_socket, LastWords(seams.files, daemon));
+    }
+    if (seams.clock.Now() >= words_due) {
+      words_due = seams.clock.Now() + request.words_pause;
+      if (request.still_starting) request.still_starting(StillStarting(daemon));
     }
   }
 }

@@ -9,6 +9,7 @@
 // A private belayd serves one data directory for one user and leaves when nobody is connected any more.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,11 +27,19 @@ namespace belay::checkpoint {
 
 inline constexpr char kSystemSocket[] = "/run/belay/belayd.sock";
 
+inline constexpr base::Duration kStartPatience = std::chrono::minutes(10);
+inline constexpr base::Duration kStartWordsPause = std::chrono::seconds(10);
+
 struct LocateRequest {
   std::optional<std::string> data_dir;  // --data-dir; none: environment, then default
   std::optional<std::string> socket;    // --socket; none: environment, then the rules above
   std::string program = "belay";        // the name told to the daemon
-  base::Duration start_timeout = std::chrono::seconds(10);
+  // A belayd that was started clears away what nobody committed and reads every manifest before it answers, which takes
+  // as long as the disk takes. While its process lives it is waited for, so long at most,
+  base::Duration start_timeout = kStartPatience;
+  // and so often somebody is told (on the calling thread) what is waited for.
+  base::Duration words_pause = kStartWordsPause;
+  std::function<void(const std::string&)> still_starting;  // may be empty
 };
 
 struct LocateSeams {
@@ -78,6 +87,8 @@ struct StartedDaemon {
 // Starts the belayd beside this program, or else that of PATH, with these arguments.
 base::Result<StartedDaemon> StartDaemon(std::vector<std::string> arguments, const std::string& data_dir,
                                         LocateSeams seams = RealSeams());
+// "belayd (pid 12) is still starting ...", for whoever waits.
+std::string StillStarting(const StartedDaemon& daemon);
 // The code that its exit status stands for (kUnavailable if it stands for none), and its last words.
 base::Error WhyItEnded(const StartedDaemon& daemon, const base::ExitEvent& exit, LocateSeams seams = RealSeams());
 

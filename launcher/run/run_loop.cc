@@ -75,12 +75,16 @@ class RunLoop {
         signals_(signals),
         console_(MakeConsoleOptions(options)),
         folder_(MakeJobFolder(options.data_dir, options.project, options.job, options.log_dir)),
+        events_(std::make_shared<EventQueue<LoopEvent>>()),
         daemon_(std::make_shared<DaemonLink>(
             checkpoint::LocateRequest{
                 .data_dir = options.data_dir_given ? std::optional(options.data_dir) : std::nullopt,
-                .socket = options.socket.empty() ? std::nullopt : std::optional(options.socket)},
-            checkpoint::JobKey{options.project, options.job})),
-        events_(std::make_shared<EventQueue<LoopEvent>>()) {}
+                .socket = options.socket.empty() ? std::nullopt : std::optional(options.socket),
+                .still_starting =
+                    [events = events_](const std::string& words) {
+                      events->Push({.say = Str("belay: ", words, "\n")});
+                    }},
+            checkpoint::JobKey{options.project, options.job})) {}
 
   base::Result<int> Run();
 
@@ -118,8 +122,8 @@ class RunLoop {
   base::FileSystem& files_ = base::PosixFileSystem();
   Console console_;
   const JobFolder folder_;
-  std::shared_ptr<DaemonLink> daemon_;
   std::shared_ptr<EventQueue<LoopEvent>> events_;
+  std::shared_ptr<DaemonLink> daemon_;
   SupervisorState state_;
   std::string run_folder_, control_socket_;
   std::uint64_t attempt_number_ = 0;

@@ -138,6 +138,29 @@ TEST_F(LocateTest, APrivateDaemonIsStartedOnceAndFoundAgain) {
   EXPECT_EQ((*exited)->status, 0);
 }
 
+TEST_F(LocateTest, ADaemonThatTakesItsTimeIsWaitedForWithWords) {
+  // A belayd that comes up only once somebody has been told that it is waited for.
+  const std::string go = folder + "/go";
+  std::filesystem::create_directory(folder + "/bin");
+  std::ofstream(folder + "/bin/belayd") << "#!/bin/sh\nwhile [ ! -e '" << go << "' ]; do sleep 0.01; done\nexec '"
+                                        << BELAYD_PROGRAM << "' \"$@\"\n";
+  ::chmod((folder + "/bin/belayd").c_str(), 0755);
+  ::setenv("PATH", (folder + "/bin:" + old_path).c_str(), 1);
+  std::string words;
+  LocateRequest request{.data_dir = folder + "/data"};
+  request.words_pause = std::chrono::milliseconds(20);
+  request.still_starting = [&](const std::string& said) {
+    words = said;
+    std::ofstream(go) << "now";
+  };
+  const auto located = ConnectOrStartDaemon(request);
+  ASSERT_TRUE(located) << located.error().Text();
+  EXPECT_THAT(words, AllOf(HasSubstr("still starting"), HasSubstr(folder + "/data/.belayd/belayd.log")));
+  EXPECT_TRUE(located->client->StopDaemon(true));
+  const auto exited = base::PosixProcessSpawner().Wait(located->pid, base::Duration(std::chrono::seconds(20)));
+  EXPECT_TRUE(exited && *exited);
+}
+
 TEST_F(LocateTest, ADaemonThatCannotStartIsQuoted) {
   std::filesystem::create_directory(folder + "/data");
   std::filesystem::create_directory(folder + "/data/.belayd");
