@@ -1,4 +1,5 @@
 // belay daemon start, stop, status
+#include <algorithm>
 #include <csignal>
 
 #include "checkpoint/cli/documents.h"
@@ -11,6 +12,8 @@ namespace {
 
 using base::Code;
 using base::Result;
+
+constexpr base::Duration kStopPatience = std::chrono::seconds(60);
 
 LocateRequest RequestOf(const Arguments& arguments) {
   LocateRequest request;
@@ -140,6 +143,22 @@ Result<int> RunStart(const Arguments& arguments) {
   return 0;
 }
 
+// Until the process is gone: it may still hold the data directory when its connections have ended.
+bool AwaitGone(std::int32_t pid, base::Duration patience) {
+  base::Clock& clock = base::SystemClock();
+  const base::SteadyTime deadline = clock.Now() + patience;
+  const std::string path = base::Str("/proc/", pid, "/stat");  // "12 (belayd) S ..."
+  while (true) {
+    const std::string stat = base::ReadWholeFile(base::PosixFileSystem(), path, 4096).value_or("");
+    const std::size_t name = stat.find(" (belayd) ");  // a number that is somebody else's now has another
+    if (name == std::string::npos) return true;
+    const char state = stat[std::min(name + 10, stat.size() - 1)];
+    if (state == 'Z' || state == 'X') return true;  // has ended, and nobody has taken note of it yet
+    if (clock.Now() >= deadline) return false;
+    clock.SleepFor(std::chrono::milliseconds(5));
+  }
+}
+
 Result<int> RunStop(const Arguments& arguments) {
   auto located = ConnectToDaemon(RequestOf(arguments));
   if (!located) {
@@ -156,7 +175,7 @@ Result<int> RunStop(const Arguments& arguments) {
     return base::Wrap(std::move(stopped).error(), "belayd (pid ", report.pid,
                       ") does not stop (--force stops it all the same)");
   }
-  if (!located->client->WaitBroken(std::chrono::seconds(60))) {
+  if (!located->client->WaitBroken(kStopPatience) || !AwaitGone(report.pid, kStopPatience)) {
     return base::Fail(Code::kTimeout, "belayd (pid ", report.pid, ") has not stopped within 60 s; see ",
                       report.data_dir, "/.belayd/belayd.log");
   }

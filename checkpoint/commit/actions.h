@@ -149,8 +149,10 @@ struct OpenFromDisk {  // the daemon replies with descriptors
 struct RebuildIndex {  // -> ReindexFinished
   RequestRef ref;
 };
-struct Note {};  // nothing but the reason, for the log
-struct Exit {};  // everything is drained: leave with status 0
+struct Note {};         // nothing but the reason, for the log
+struct Exit {           // leave with status 0: everything is drained
+  bool forced = false;  // or it is not, and nothing under way is to be waited for
+};
 
 struct Action {
   std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,

@@ -126,7 +126,7 @@ void Core::Handle(const RequestRef& ref, const DaemonStop& request) {
   StopGently();
   if (request.force && !state_.exited) {
     state_.exited = true;
-    Do(Exit{}, "stopping by force, without waiting for what is under way");
+    Do(Exit{.forced = true}, "stopping by force, without waiting for what is under way");
   }
 }
 

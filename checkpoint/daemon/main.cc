@@ -1,4 +1,6 @@
 // belayd: the checkpoint service of one node. README.md beside this file.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -24,7 +26,8 @@ namespace {
 using base::Code;
 
 constexpr std::uint64_t kLogBytesMax = 16 * base::kMiB;
-constexpr auto kLockWait = std::chrono::seconds(5);  // for a daemon that is just leaving
+constexpr auto kLockWait = std::chrono::seconds(5);     // for a daemon that is just leaving
+constexpr auto kForcedLeave = std::chrono::seconds(2);  // for answers and the log, when told to leave at once
 
 struct Flags {
   std::string data_dir;
@@ -128,11 +131,22 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   options.core.linger = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(flags.linger_seconds));
   options.core.memory_budget_bytes = flags.memory_budget;
 
+  // A write to a disk that hangs cannot be ended: whoever forces the daemon out wants its lock and its memory back.
+  // Every state of the disk is one that a start cleans up, so the process may end where it stands.
+  bool forced = false;
+  options.forced_exit = [&forced, &clock] {
+    forced = true;
+    std::thread([&clock] {
+      clock.SleepFor(kForcedLeave);
+      ::_exit(0);
+    }).detach();
+  };
+
   const auto serve = [&]() -> base::Status {
     BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid));
     std::size_t checkpoints = 0;
     for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
-    BELAY_ASSIGN(const auto listener, base::UnixTransport().Listen(flags.socket));
+    BELAY_ASSIGN(auto listener, base::UnixTransport().Listen(flags.socket));
     base::LogInfo("serving", {{"data_dir", flags.data_dir},
                               {"socket", flags.socket},
                               {"pid", options.pid},
@@ -150,6 +164,11 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
       }
     });
     service.Run();
+    if (forced) {
+      base::LogInfo("left", {{"forced", true}});
+      listener.reset();  // and its name
+      ::_exit(0);
+    }
     signals.Interrupt();
     watcher.join();
     return {};

@@ -214,6 +214,9 @@ void Service::Perform(commit::OpenFromDisk& order) {
   });
 }
 
-void Service::Perform(commit::Exit& /*order*/) { exiting_ = true; }
+void Service::Perform(commit::Exit& order) {
+  if (order.forced && options_.forced_exit) options_.forced_exit();
+  exiting_ = true;
+}
 
 }  // namespace belay::checkpoint

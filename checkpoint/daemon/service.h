@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -36,6 +37,9 @@ struct ServiceOptions {
   int writers = 4;
   int touch_threads = 2;
   commit::CoreConfig core;
+  // Called on the loop's thread when the core wants to leave at once: writes that hang must not hold the process. May
+  // be empty.
+  std::function<void()> forced_exit;
 };
 
 class Service {

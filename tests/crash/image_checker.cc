@@ -33,7 +33,7 @@ std::string Stray(base::FileSystem& files, const JobState& state) {
     for (const std::string& inside : files.List(directory).value_or(std::vector<std::string>{})) {
       const bool listed =
           std::ranges::any_of(manifest->files, [&](const ManifestFile& file) { return file.name == inside; });
-      if (!listed && inside != kManifestName && inside != index::kPinnedName) return directory + "/" + inside;
+      if (!listed && inside != kManifestName && inside != kPinnedName) return directory + "/" + inside;
     }
   }
   return {};

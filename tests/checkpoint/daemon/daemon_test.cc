@@ -1,8 +1,11 @@
 // belayd from outside: saves, restarts, restores, housekeeping.
+#include <sys/stat.h>
+
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 
+#include "checkpoint/format/manifest.h"
 #include "runtime/base/error_codes.h"
 #include "tests/checkpoint/daemon/daemon_harness.h"
 
@@ -220,6 +223,29 @@ TEST(DaemonTest, StoppingByRequestIsRefusedWhileARunLives) {
   while (stopped.code() == Number(Code::kBusy)) stopped = admin.Ask(stop);
   EXPECT_TRUE(stopped.ok()) << stopped;
   EXPECT_EQ(daemon.WaitExit(), 0);
+}
+
+TEST(DaemonTest, StoppingByForceDoesNotWaitForADiskThatHangs) {
+  DaemonUnderTest daemon;
+  daemon.Start();
+  RawClient launcher(daemon.socket());
+  const auto generation = launcher.BeginRun("gpt", 1).response.run_grant().generation();
+  auto ranks = AttachAll(daemon, "gpt", generation, 1);
+  ASSERT_TRUE(ranks[0]->Begin(100).ok());
+  ranks[0]->Fill(100);
+  // Nobody reads from it, so whoever opens it to write waits.
+  const std::string folder =
+      daemon.data_dir() + "/default/gpt/" + CheckpointDirectoryName(base::Step(100), base::Generation(generation));
+  std::filesystem::create_directory(folder);
+  ASSERT_EQ(::mkfifo((folder + "/" + ranks[0]->shard_name() + ".tmp").c_str(), 0600), 0);
+  ASSERT_TRUE(ranks[0]->Seal(100).ok());
+  wire::Request stop;
+  stop.mutable_daemon_stop()->set_force(true);
+  EXPECT_TRUE(RawClient(daemon.socket()).Ask(stop).ok());
+  EXPECT_EQ(daemon.WaitExit(), 0);
+  EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
+  daemon.Start();
+  EXPECT_EQ(StepsListed(*std::make_unique<RawClient>(daemon.socket()), "gpt"), Steps{});
 }
 
 TEST(DaemonTest, OneDaemonADataDirectory) {
