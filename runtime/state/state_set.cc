@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include <ATen/MemoryOverlap.h>
+
 #include "runtime/state/generators.h"
 
 namespace belay::runtime {
@@ -21,6 +23,11 @@ base::Status CheckTensor(const std::string& full_name, const at::Tensor& tensor)
   if (tensor.layout() != at::kStrided || !ToDType(tensor.scalar_type())) {
     return Fail(Code::kInvalidArgument, full_name, " is ", c10::toString(tensor.scalar_type()), " ", tensor.layout(),
                 ": checkpoints carry plain dense tensors only");
+  }
+  // Saving it would do, but no restore could write into it.
+  if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    return Fail(Code::kInvalidArgument, full_name,
+                " has several elements at one address (an expanded view): give it memory of its own with .clone()");
   }
   return {};
 }

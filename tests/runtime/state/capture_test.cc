@@ -228,5 +228,25 @@ TEST(StateSetTest, PerRankTensorsCarryTheRankInTheirName) {
   EXPECT_THAT(Names(*state.Describe()), ElementsAre("memory.rank-00003"));
 }
 
+TEST(StateSetTest, ATensorThatCouldNeverBeLoadedIsRefused) {
+  struct Model : torch::nn::Module {
+    Model() {
+      w = register_parameter("w", torch::ones({4}));
+      mask = register_buffer("mask", torch::ones({1}).expand({8}));
+    }
+    at::Tensor w, mask;
+  } model;
+  const StateSet state = SetOf(model);
+  const auto described = state.Describe();
+  ASSERT_FALSE(described);
+  EXPECT_EQ(described.error().code, base::Code::kInvalidArgument);
+  EXPECT_THAT(described.error().Text(), HasSubstr("model.mask has several elements at one address"));
+  model.mask.set_data(torch::ones({1}).expand({8}).clone());
+  EXPECT_TRUE(state.Describe());
+  at::Tensor once = torch::ones({1, 4}).expand({1, 4});
+  StateSet other(base::Rank(0), at::kCPU);
+  EXPECT_TRUE(other.AddTensor("once", once, false)) << "expanded to what it was";
+}
+
 }  // namespace
 }  // namespace belay::runtime
