@@ -66,6 +66,11 @@ std::optional<std::string> ParsedOptions::Get(std::string_view name) const {
   return it->second.front().front();
 }
 
+std::string ParsedOptions::Source(std::string_view name) const {
+  const auto it = variables.find(name);
+  return it == variables.end() ? Dashed(name) : it->second;
+}
+
 base::Result<ParsedOptions> ParseOptions(
     std::span<const OptionSpec> specs, std::span<const std::string> args, bool mixed,
     const std::function<std::optional<std::string>(const std::string&)>& environment) {
@@ -131,6 +136,7 @@ base::Result<ParsedOptions> ParseOptions(
       if (spec.environment.empty() || parsed.Has(spec.name)) continue;
       if (auto value = environment(std::string(spec.environment)); value && !value->empty()) {
         parsed.values[std::string(spec.name)].push_back({std::move(*value)});
+        parsed.variables[std::string(spec.name)] = spec.environment;
       }
     }
   }

@@ -29,12 +29,15 @@ struct OptionSpec {
 struct ParsedOptions {
   // By canonical name: one entry a mention, each with its words (none for a switch).
   std::map<std::string, std::vector<std::vector<std::string>>, std::less<>> values;
-  std::vector<std::string> rest;  // from the first word that is no option, or after "--"
+  std::map<std::string, std::string, std::less<>> variables;  // where a value came from the environment: its variable
+  std::vector<std::string> rest;                              // from the first word that is no option, or after "--"
   bool help = false;
 
   bool Has(std::string_view name) const { return values.contains(name); }
   // The value of an option that takes one word.
   std::optional<std::string> Get(std::string_view name) const;
+  // What a complaint about the option's value names: "--grace", or the variable that gave it.
+  std::string Source(std::string_view name) const;
 };
 
 // kInvalidArgument with a hint. `mixed`: options may also follow other words (all commands but run and explain, where

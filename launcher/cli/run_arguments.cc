@@ -213,20 +213,20 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
   if (options.working_directory.ends_with("/.")) options.working_directory.resize(options.working_directory.size() - 2);
   if (options.working_directory.empty()) options.working_directory = "/";
   if (const auto text = parsed.Get("timeout")) {
-    BELAY_ASSIGN(options.timeout_seconds, ParseSeconds("--timeout", *text));
+    BELAY_ASSIGN(options.timeout_seconds, ParseSeconds(parsed.Source("timeout"), *text));
   }
   if (const auto text = parsed.Get("grace")) {
-    BELAY_ASSIGN(options.grace_seconds, ParseSeconds("--grace", *text));
+    BELAY_ASSIGN(options.grace_seconds, ParseSeconds(parsed.Source("grace"), *text));
   }
   if (const auto text = parsed.Get("launch-timeout")) {
-    BELAY_ASSIGN(options.launch_timeout_seconds, ParseSeconds("--launch-timeout", *text));
+    BELAY_ASSIGN(options.launch_timeout_seconds, ParseSeconds(parsed.Source("launch-timeout"), *text));
   }
   if (const auto text = parsed.Get("max-restarts")) {
-    BELAY_ASSIGN(const std::int64_t count, ParseInteger("--max-restarts", *text, 0, 1'000'000));
+    BELAY_ASSIGN(const std::int64_t count, ParseInteger(parsed.Source("max-restarts"), *text, 0, 1'000'000));
     options.max_restarts = static_cast<std::int32_t>(count);
   }
   options.project = parsed.Get("project").value_or("default");
-  BELAY_TRY(CheckName("--project", options.project));
+  BELAY_TRY(CheckName(parsed.Source("project"), options.project));
   options.job_named_by_user = parsed.Has("job");
   options.job =
       options.job_named_by_user ? *parsed.Get("job") : FreshJobName(options.program[0], host.now, host.random);
@@ -251,7 +251,7 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
     else if (*when == "never")
       options.progress = ProgressMode::kNever;
     else
-      return Fail(Code::kInvalidArgument, "--progress wants auto, always or never, not '", *when, "'");
+      return Fail(Code::kInvalidArgument, parsed.Source("progress"), " wants auto, always or never, not '", *when, "'");
   }
   return arguments;
 }

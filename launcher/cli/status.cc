@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/format/manifest.h"
 #include "launcher/cli/commands.h"
 #include "launcher/cli/job_access.h"
 #include "launcher/run/progress_line.h"
@@ -35,6 +36,20 @@ std::string_view PhaseName(std::uint32_t phase) {
 }
 
 json NumberOrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+
+// Of the files themselves: who could be asked is gone. Newest is by generation, then step.
+std::optional<base::Step> NewestCommittedStep(base::FileSystem& files, const std::string& job_folder) {
+  std::optional<checkpoint::StepAndGeneration> newest;
+  const auto names = files.List(job_folder);
+  if (!names) return std::nullopt;
+  for (const std::string& name : *names) {
+    const auto found = checkpoint::ParseCheckpointDirectoryName(name);
+    if (!found || !base::Exists(files, Str(job_folder, "/", name, "/", checkpoint::kManifestName))) continue;
+    const auto order = [](const auto& one) { return std::pair(one.generation, one.step); };
+    if (!newest || order(*newest) < order(*found)) newest = found;
+  }
+  return newest ? std::optional(newest->step) : std::nullopt;
+}
 
 // What is known of one job: from its launcher, else from its last verdict.
 json Look(const JobAccess& access, const std::string& job, bool with_ranks) {
@@ -103,6 +118,8 @@ json Look(const JobAccess& access, const std::string& job, bool with_ranks) {
       }
     } else if (stale || !attempts.empty()) {
       document["state"] = "lost";  // no verdict: the launcher was killed
+      const auto committed = NewestCommittedStep(files, Str(access.data_dir, "/", access.project, "/", job));
+      document["committed_step"] = committed ? json(Str(*committed)) : json(nullptr);
     }
   }
   return document;

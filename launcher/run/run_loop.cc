@@ -411,6 +411,7 @@ void RunLoop::Do(const action::Finish& a) {
   if (const auto record = ReadLauncherRecord(files_, folder_); record && record->socket == control_socket_) {
     base::IgnoreError(files_.Remove(folder_.LauncherFile()), "a stale file is found out by its socket");
   }
+  if (attempt_ == nullptr) base::IgnoreError(files_.RemoveDirectory(folder_.path), "stays if anything is in it");
 }
 
 std::string RunLoop::VerdictText(bool restarts) {

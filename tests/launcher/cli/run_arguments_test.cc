@@ -13,6 +13,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
+using testing::StartsWith;
 
 RunHost Host() {
   RunHost host;
@@ -111,6 +112,11 @@ TEST(RunArgumentsTest, EnvironmentGivesDefaultsAndOptionsWin) {
   EXPECT_EQ(Parse({"p"}, host)->options.grace_seconds, 300);
   EXPECT_EQ(Parse({"p"}, host)->options.project, "team");
   EXPECT_EQ(Parse({"--grace=7", "p"}, host)->options.grace_seconds, 7);
+  host.environment = {{"BELAY_GRACE_SECONDS", "abc"}};
+  EXPECT_THAT(Parse({"p"}, host).error().Text(), StartsWith("BELAY_GRACE_SECONDS wants seconds"));
+  EXPECT_THAT(Parse({"--grace=abc", "p"}, host).error().Text(), StartsWith("--grace wants seconds"));
+  host.environment = {{"BELAY_PROGRESS", "sometimes"}};
+  EXPECT_THAT(Parse({"p"}, host).error().Text(), StartsWith("BELAY_PROGRESS wants auto"));
 }
 
 TEST(RunArgumentsTest, HostfileOfThisHost) {

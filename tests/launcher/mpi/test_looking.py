@@ -70,6 +70,24 @@ def test_a_run_with_a_log_folder_is_found_without_naming_it_again(belay):
     belay.assert_nothing_left()
 
 
+def test_a_job_whose_launcher_was_killed_shows_what_is_committed(belay):
+    (belay.job_folder("j") / "gen-2").mkdir(parents=True)  # as kill -9 of everything leaves it: no verdict
+    for name, committed in [("step-000000040.gen-1", True), ("step-000000020.gen-2", True), ("step-000000030.gen-2", False)]:
+        folder = belay.data / "default" / "j" / name
+        folder.mkdir(parents=True)
+        if committed:
+            (folder / "manifest.json").write_text("{}")
+    assert status_of(belay)["state"] == "lost" and status_of(belay)["committed_step"] == "20"
+    assert "\ncommitted step 20; logs in" in belay.call("status", "j").stdout
+
+
+def test_a_run_that_is_refused_leaves_no_folder(belay):
+    refused = belay.call("run", "-n", 1, "--job", "j", "--socket", belay.path / "nobody", "--", "true")
+    assert refused.returncode == 69, refused.stderr
+    assert not belay.job_folder("j").exists()
+    belay.assert_nothing_left()
+
+
 def test_progress_always_is_printed_without_a_terminal(belay):
     with open(belay.path / "stderr", "w+") as err:
         run = subprocess.Popen([BIN / "belay", "run", "-n", "2", "--job", "j", "--progress", "always", "--", *TRAINER, "steps"],
