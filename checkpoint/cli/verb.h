@@ -24,6 +24,7 @@ int RunVerbs(const std::string& group, const std::string& purpose, const std::ve
 // --- the verbs of `belay ckpt` ---
 Verb ListVerb();
 Verb ShowVerb();
+Verb InspectVerb();
 Verb VerifyVerb();
 Verb PinVerb();
 Verb UnpinVerb();
