@@ -9,6 +9,7 @@
 
 #include "checkpoint/cli/output.h"
 #include "checkpoint/client/locate.h"
+#include "checkpoint/format/marks.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/file_system.h"
 
@@ -19,8 +20,6 @@ using base::Code;
 using base::Error;
 using base::Fail;
 using base::Result;
-
-constexpr std::string_view kPinnedName = ".pinned";  // the mark that belayd leaves in a pinned checkpoint's folder
 
 // Reads one checkpoint's manifest; no value if the folder holds no committed checkpoint. It must be the one that the
 // folder is named for: belayd knows it by its place, and leaves another one out.

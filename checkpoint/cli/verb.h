@@ -26,6 +26,7 @@ Verb ListVerb();
 Verb ShowVerb();
 Verb InspectVerb();
 Verb VerifyVerb();
+Verb DuVerb();
 Verb PinVerb();
 Verb UnpinVerb();
 Verb RemoveVerb();

@@ -212,7 +212,7 @@ commit::PinFinished Publisher::Pin(const commit::PersistPin& order) {
 
 base::Status Publisher::PinOrFail(const commit::PersistPin& order) {
   const std::string directory = folders_.Checkpoint(order.job, order.id);
-  const std::string mark = directory + "/" + std::string(index::kPinnedName);
+  const std::string mark = directory + "/" + std::string(kPinnedName);
   if (order.pinned) {
     // Its name is all that it says, so there is no half of it, and no temporary name that a crash could leave.
     BELAY_ASSIGN(auto file, files_.Open(mark, {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));

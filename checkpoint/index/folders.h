@@ -2,7 +2,7 @@
 //
 //   <data dir>/<project>/<job>/.generation                    {"generation":3,"owner_uid":1000}, never goes back
 //   <data dir>/<project>/<job>/step-000001200.gen-3/          a checkpoint if it holds manifest.json, else left over
-//   <data dir>/<project>/<job>/step-.../.pinned               an empty mark: retention keeps it
+//   <data dir>/<project>/<job>/step-.../.pinned, .quarantined marks (checkpoint/format/marks.h)
 //   <data dir>/.belayd/{index,index.reserve,lock,belayd.log}  the daemon's own
 #pragma once
 
@@ -11,13 +11,13 @@
 #include <vector>
 
 #include "checkpoint/commit/types.h"
+#include "checkpoint/format/marks.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/file_system.h"
 #include "runtime/base/result.h"
 
 namespace belay::checkpoint::index {
 
-inline constexpr std::string_view kPinnedName = ".pinned";
 inline constexpr std::string_view kDeletedManifestName = "manifest.deleted";
 inline constexpr std::uint64_t kManifestBytesMax = 64U << 20;
 
