@@ -7,6 +7,8 @@
 #include <numeric>
 #include <sstream>
 
+#include "runtime/base/units.h"
+
 namespace belay::checkpoint::cli {
 namespace {
 
@@ -95,6 +97,22 @@ Result<std::optional<std::int64_t>> Arguments::GetNumber(const std::string& opti
   if (!text) return std::optional<std::int64_t>();
   BELAY_ASSIGN(const std::int64_t number, ParseNumber("--" + option, *text, low, high));
   return std::optional<std::int64_t>(number);
+}
+
+Result<std::optional<std::uint64_t>> Arguments::GetBytes(const std::string& option, std::uint64_t low) const {
+  const auto text = Get(option);
+  if (!text) return std::optional<std::uint64_t>();
+  std::string digits = *text;
+  constexpr std::string_view kUnits = "KMGT";
+  const std::size_t unit = digits.empty() ? std::string_view::npos : kUnits.find(digits.back());
+  const unsigned shift = unit == std::string_view::npos ? 0 : 10 * (static_cast<unsigned>(unit) + 1);
+  if (shift != 0) digits.pop_back();
+  const auto number = ParseNumber("--" + option, digits, 0, INT64_MAX >> shift);
+  if (!number || static_cast<std::uint64_t>(*number) << shift < low) {
+    return Fail(Code::kInvalidArgument, "--", option, " wants bytes like ", base::kMiB, ", 512M or 4G, at least ", low,
+                ", not ", *text);
+  }
+  return std::optional<std::uint64_t>(static_cast<std::uint64_t>(*number) << shift);
 }
 
 std::optional<std::string> Arguments::Positional(std::size_t index) const {

@@ -37,6 +37,8 @@ class Arguments {
   // A whole number from `low` to `high`; kInvalidArgument.
   base::Result<std::optional<std::int64_t>> GetNumber(const std::string& option, std::int64_t low,
                                                       std::int64_t high) const;
+  // Bytes: a whole number, also with K, M, G or T behind it, each 1024 times the one before. At least `low`.
+  base::Result<std::optional<std::uint64_t>> GetBytes(const std::string& option, std::uint64_t low) const;
   const std::vector<std::string>& positional() const { return positional_; }
   std::optional<std::string> Positional(std::size_t index) const;
 

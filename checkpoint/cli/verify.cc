@@ -1,5 +1,6 @@
 // belay ckpt verify
 #include "checkpoint/cli/documents.h"
+#include "checkpoint/cli/progress.h"
 #include "checkpoint/cli/verb.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/file_system.h"
@@ -16,7 +17,12 @@ struct Verdict {
   std::vector<base::Error> errors;
 };
 
-Verdict Check(std::string what, Json identity, base::Result<std::unique_ptr<Restorer>> opened, int threads) {
+struct Reading {
+  int threads = 4;
+  Progress progress;
+};
+
+Verdict Check(std::string what, Json identity, base::Result<std::unique_ptr<Restorer>> opened, Reading& reading) {
   Verdict verdict{std::move(what), std::move(identity)};
   if (!opened) {
     verdict.errors.push_back(std::move(opened).error());
@@ -24,25 +30,28 @@ Verdict Check(std::string what, Json identity, base::Result<std::unique_ptr<Rest
   }
   for (const ManifestFile& file : (*opened)->manifest().files) verdict.bytes += file.bytes;
   const base::SteadyTime start = base::SystemClock().Now();
-  verdict.errors = (*opened)->Verify(threads);
+  verdict.errors = (*opened)->Verify(reading.threads, [&](std::uint64_t bytes) { reading.progress.Take(bytes); });
   verdict.seconds = std::chrono::duration<double>(base::SystemClock().Now() - start).count();
   return verdict;
 }
 
-Verdict CheckDirectory(const std::string& directory, int threads) {
+Verdict CheckDirectory(const std::string& directory, Reading& reading) {
+  reading.progress.Begin(directory);
   return Check(directory, {{"directory", directory}}, Restorer::OpenDirectory(base::PosixFileSystem(), directory),
-               threads);
+               reading);
 }
 
-Verdict CheckListed(Access& access, const Listed& listed, int threads) {
+Verdict CheckListed(Access& access, const Listed& listed, Reading& reading) {
   const CheckpointKey& key = listed.info.key;
-  return Check(base::Str(key.job.project, "/", key.job.job, " step ", key.step, " generation ", key.generation),
+  const std::string what = base::Str(key.job.project, "/", key.job.job, " step ", key.step);
+  reading.progress.Begin(what);
+  return Check(base::Str(what, " generation ", key.generation),
                {{"project", key.job.project},
                 {"job", key.job.job},
                 {"step", base::Str(key.step)},
                 {"generation", base::Str(key.generation)},
                 {"directory", listed.info.directory}},
-               OpenFiles(access, listed), threads);
+               OpenFiles(access, listed), reading);
 }
 
 void Say(const Verdict& verdict) {
@@ -70,10 +79,11 @@ int StatusOf(const std::vector<Verdict>& verdicts) {
   return status;
 }
 
-base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, int threads) {
+base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, Reading& reading) {
   std::vector<Verdict> verdicts;
   const bool text = !arguments.Has("json");
   const auto add = [&](Verdict verdict) {
+    reading.progress.Clear();
     if (text) Say(verdict);  // as they come: a large one takes minutes
     verdicts.push_back(std::move(verdict));
   };
@@ -86,7 +96,7 @@ base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, int th
     if (!base::Exists(base::PosixFileSystem(), path)) {
       return base::Fail(base::Code::kNotFound, "there is no folder ", *directory);
     }
-    add(CheckDirectory(path, threads));
+    add(CheckDirectory(path, reading));
     return verdicts;
   }
   const auto job = arguments.Positional(0);
@@ -101,22 +111,46 @@ base::Result<std::vector<Verdict>> CheckAsked(const Arguments& arguments, int th
   BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kLook));
   if (!arguments.Has("all")) {
     BELAY_ASSIGN(const Listed listed, Find(access, *job, arguments.Positional(1), generation));
-    add(CheckListed(access, listed, threads));
+    reading.progress.SetTotal(listed.info.bytes);
+    add(CheckListed(access, listed, reading));
     return verdicts;
   }
   const std::string project = access.all_projects && !job ? std::string() : access.project;
   BELAY_ASSIGN(const auto all, ListAll(access, project, job.value_or("")));
-  for (const Listed& listed : all) add(CheckListed(access, listed, threads));
+  std::uint64_t total = 0;
+  for (const Listed& listed : all) total += listed.info.bytes;
+  reading.progress.SetTotal(total);
+  for (const Listed& listed : all) add(CheckListed(access, listed, reading));
   for (const auto& folder : FindUnreadable(access, project, job.value_or(""), all)) {
     add(Verdict{folder.directory, {{"directory", folder.directory}}, 0, 0, {folder.error}});
   }
   return verdicts;
 }
 
+struct Summary {
+  std::size_t checkpoints = 0, damaged = 0;
+  std::uint64_t bytes = 0;
+  double seconds = 0;
+};
+
+void PrintSummary(const Summary& summary) {
+  const double rate = summary.seconds > 0 ? static_cast<double>(summary.bytes) / summary.seconds : 0;
+  Print(base::Str(summary.checkpoints, summary.checkpoints == 1 ? " checkpoint" : " checkpoints", ", ",
+                  base::HumanBytes(summary.bytes), " at ", base::HumanBytes(static_cast<std::uint64_t>(rate)), "/s: ",
+                  summary.checkpoints - summary.damaged, " good, ", summary.damaged, " damaged or unreadable\n"));
+}
+
 base::Result<int> RunVerify(const Arguments& arguments) {
   BELAY_ASSIGN(const auto threads, arguments.GetNumber("threads", 1, 256));
-  BELAY_ASSIGN(const auto verdicts, CheckAsked(arguments, static_cast<int>(threads.value_or(4))));
+  BELAY_ASSIGN(const auto rate, arguments.GetBytes("rate", 1));
+  Reading reading{static_cast<int>(threads.value_or(4)), StderrProgress(rate.value_or(0))};
+  BELAY_ASSIGN(const auto verdicts, CheckAsked(arguments, reading));
   const int status = StatusOf(verdicts);
+  Summary summary{verdicts.size(), 0, 0, reading.progress.seconds()};
+  for (const Verdict& verdict : verdicts) {
+    summary.bytes += verdict.bytes;
+    if (!verdict.errors.empty()) ++summary.damaged;
+  }
   if (arguments.Has("json")) {
     Json checked = Json::array();
     for (const Verdict& verdict : verdicts) {
@@ -128,9 +162,17 @@ base::Result<int> RunVerify(const Arguments& arguments) {
       for (const base::Error& error : verdict.errors) item["errors"].push_back(ErrorJson(error));
       checked.push_back(std::move(item));
     }
-    PrintDocument({{"ok", status == 0}, {"exit_status", status}, {"checked", std::move(checked)}});
+    PrintDocument({{"ok", status == 0},
+                   {"exit_status", status},
+                   {"checkpoints", summary.checkpoints},
+                   {"damaged", summary.damaged},
+                   {"bytes", summary.bytes},
+                   {"seconds", summary.seconds},
+                   {"checked", std::move(checked)}});
   } else if (verdicts.empty()) {
     Note("no checkpoints to verify");
+  } else if (arguments.Has("all")) {
+    PrintSummary(summary);
   }
   return status;
 }
@@ -143,13 +185,15 @@ Verb VerifyVerb() {
       "read every byte and check every digest",
       {"belay ckpt verify JOB [STEP] | --all | --dir DIR",
        "Reads checkpoints whole and checks every digest. Exits 65 if anything is damaged or missing, and names file,\n"
-       "tensor and offset. STEP is a number, a folder's name or \"latest\" (the default). --dir needs no belayd.",
+       "tensor and offset. STEP is a number, a folder's name or \"latest\" (the default). --dir needs no belayd. On a\n"
+       "terminal stderr says how far it is.",
        WithCommon({{"all", "", "every checkpoint of JOB, or of all jobs"},
                    {"dir", "DIR", "this checkpoint folder, wherever it is"},
                    {"threads", "N", "how many files are read at once (4)"},
+                   {"rate", "BYTES", "read so many bytes a second at most, 200M for one"},
                    {"generation", "N", "of several checkpoints of one step, this generation's"}}),
        0, 2,
-       "  belay ckpt verify gpt\n  belay ckpt verify --all\n  belay ckpt verify --dir "
+       "  belay ckpt verify gpt\n  belay ckpt verify --all --rate 200M\n  belay ckpt verify --dir "
        "/backup/gpt/step-000001200.gen-3\n"},
       RunVerify};
 }

@@ -129,9 +129,13 @@ class FileRestorer final : public Restorer {
                 manifest_.world_size, ")");
   }
 
-  std::vector<Error> Verify(int threads) override {
+  std::vector<Error> Verify(int threads, const BeforeRead& before_read) override {
+    const auto about_to_read = [&](std::uint64_t bytes) {
+      if (before_read) before_read(bytes);
+    };
     std::vector<Error> errors = Problems();
     for (const auto& [rank, item] : records_) {
+      about_to_read(item.file.bytes);
       if (auto records = ReadRecords(item.file, *item.source); !records) errors.push_back(std::move(records).error());
     }
     std::vector<std::pair<std::size_t, std::uint64_t>> chunks;  // file, chunk
@@ -145,6 +149,7 @@ class FileRestorer final : public Restorer {
     InParallel(chunks.size(), threads, [&](std::size_t i, std::span<std::byte> buffer) {
       const auto [file, chunk] = chunks[i];
       const ShardReader& reader = *readers_[file];
+      about_to_read(reader.ChunkSize(chunk));
       if (auto read = reader.ReadChunk(chunk, buffer.first(reader.ChunkSize(chunk))); !read) {
         const std::lock_guard lock(mutex);
         found.emplace(i, std::move(read).error());

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -60,8 +61,10 @@ class Restorer {
   virtual base::Result<RestoreStatistics> Load(const std::vector<Target>& targets, int threads) = 0;
   // The records of `rank`; kNotFound if that rank saved none.
   virtual base::Result<Records> LoadRecords(base::Rank rank) = 0;
-  // Reads every byte and checks every digest; one error per bad chunk or file, none if all is well.
-  virtual std::vector<base::Error> Verify(int threads) = 0;
+  // Reads every byte and checks every digest; one error per bad chunk or file, none if all is well. `before_read` is
+  // told of so many bytes before they are read, on the reading threads: it may wait, to keep below a rate.
+  using BeforeRead = std::function<void(std::uint64_t bytes)>;
+  virtual std::vector<base::Error> Verify(int threads, const BeforeRead& before_read = {}) = 0;
 };
 
 }  // namespace belay::checkpoint

@@ -82,6 +82,12 @@ TEST_F(OfflineTest, VerifiesEveryByteAndNamesDamageWithStatus65) {
   EXPECT_EQ(document["exit_status"], 65);
   ASSERT_EQ(document["checked"].size(), 3U);
   EXPECT_EQ(document["checked"][1]["errors"][0]["name"], "Corrupt");
+  EXPECT_EQ(document["checkpoints"], 3);
+  EXPECT_EQ(document["damaged"], 1);
+  EXPECT_EQ(document["bytes"], document["checked"][0]["bytes"].get<std::uint64_t>() * 2 +
+                                   document["checked"][2]["bytes"].get<std::uint64_t>());
+  EXPECT_THAT(Ckpt({"verify", "--all"}).out, HasSubstr("3 checkpoints, "));
+  EXPECT_THAT(Ckpt({"verify", "--all", "--threads", "2"}).out, HasSubstr("2 good, 1 damaged"));
   const Ran directory = Belay("ckpt", {"verify", "--dir", Folder(10)});
   EXPECT_EQ(directory.status, 65);
   EXPECT_EQ(Belay("ckpt", {"verify", "--dir", Folder(20)}).status, 0);
@@ -113,6 +119,16 @@ std::map<std::string, std::string> ReadPlain(const std::string& path) {
 std::string Expected(const SampleTensor& tensor, std::int64_t step) {
   const auto bytes = GlobalBytes(tensor, step);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+TEST_F(OfflineTest, VerifyKeepsBelowTheRate) {
+  const json free = Ckpt({"verify", "gpt", "--json"}).document();
+  const double bytes = free["bytes"].get<double>();
+  // The last chunk of 4 MiB may begin at once, the others wait for those before them.
+  const auto rate = static_cast<std::uint64_t>((bytes - 4.2e6) / 0.5);
+  const json slow = Ckpt({"verify", "gpt", "--rate", std::to_string(rate), "--json"}).document();
+  EXPECT_GE(slow["seconds"], 0.49);
+  EXPECT_EQ(slow["ok"], true);
 }
 
 TEST_F(OfflineTest, ExportsPlainSafetensors) {
@@ -312,6 +328,9 @@ TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {
   fails({"show", "../etc", "--data-dir", testing::TempDir()}, "job");
   fails({"verify"}, "JOB [STEP], --all or --dir DIR");
   fails({"verify", "gpt", "--threads", "0"}, "--threads must be a whole number from 1");
+  fails({"verify", "gpt", "--rate", "0"}, "--rate wants bytes");
+  fails({"verify", "gpt", "--rate", "9999999T"}, "--rate wants bytes");
+  fails({"verify", "gpt", "--rate", "1.5G"}, "--rate wants bytes");
   fails({"export", "gpt"}, "--to DIR");
   fails({"remove", "gpt"}, "STEP");
   fails({}, "Commands:");

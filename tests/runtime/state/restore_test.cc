@@ -47,7 +47,7 @@ class FakeRestorer final : public checkpoint::Restorer {
     asked_ranks_.push_back(rank.value());
     return records_;
   }
-  std::vector<base::Error> Verify(int) override { return {}; }
+  std::vector<base::Error> Verify(int, const BeforeRead&) override { return {}; }
   std::vector<base::Error> Problems() const override { return {}; }
 
   checkpoint::Manifest manifest_;
