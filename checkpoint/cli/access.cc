@@ -45,6 +45,10 @@ Result<std::optional<Listed>> ReadListed(base::FileSystem& files, const std::str
   listed.info.digest = manifest->digest;
   listed.info.world_size = manifest->world_size;
   listed.info.metrics = manifest->metrics;
+  const std::string mark = directory + "/" + std::string(kQuarantinedName);
+  if (base::Exists(files, mark)) {
+    listed.info.quarantine = QuarantineFrom(base::ReadWholeFile(files, mark, kMarkBytesMax)).reason;
+  }
   listed.pinned = base::Exists(files, directory + "/" + std::string(kPinnedName));
   return std::optional<Listed>(std::move(listed));
 }
@@ -194,6 +198,9 @@ Result<Listed> Find(Access& access, const std::string& job, const std::optional<
   BELAY_TRY(ValidateName("job", job));
   BELAY_ASSIGN(auto all, ListAll(access, access.project, job));
   std::string steps;
+  // The latest is the one that a resume would take: not a quarantined one, if there is another.
+  const auto is_good = [](const Listed& listed) { return listed.info.quarantine.empty(); };
+  if (!wanted) std::stable_partition(all.begin(), all.end(), is_good);
   for (Listed& listed : all) {
     const CheckpointKey& key = listed.info.key;
     if ((!wanted || key.step.value() == *wanted) &&

@@ -1,4 +1,4 @@
-// belay ckpt pin, unpin, remove, reindex: what only belayd may do.
+// belay ckpt pin, unpin, quarantine, unquarantine, remove, reindex: what only belayd may do.
 #include "checkpoint/cli/documents.h"
 #include "checkpoint/cli/verb.h"
 #include "runtime/base/units.h"
@@ -42,6 +42,24 @@ base::Result<int> SetPin(const Arguments& arguments, bool pinned) {
 
 base::Result<int> RunPin(const Arguments& arguments) { return SetPin(arguments, true); }
 base::Result<int> RunUnpin(const Arguments& arguments) { return SetPin(arguments, false); }
+
+base::Result<int> SetQuarantine(const Arguments& arguments, const std::string& reason) {
+  BELAY_ASSIGN(Chosen chosen, Choose(arguments));
+  BELAY_TRY(chosen.access.client->QuarantineCheckpoint(chosen.listed.info.key, reason));
+  chosen.listed.info.quarantine = reason;
+  const std::string name = NameOf(chosen.listed.info.key);
+  const bool lifted = reason.empty();
+  return Done(arguments, chosen.listed, lifted ? "unquarantined" : "quarantined",
+              lifted ? name + " is offered for restoring again"
+                     : "quarantined " + name + ": it is not resumed from, and retention keeps another in its place");
+}
+
+base::Result<int> RunQuarantine(const Arguments& arguments) {
+  const std::string reason = arguments.Get("reason").value_or("quarantined by hand");
+  if (reason.empty()) return base::Fail(base::Code::kInvalidArgument, "--reason wants words");
+  return SetQuarantine(arguments, reason);
+}
+base::Result<int> RunUnquarantine(const Arguments& arguments) { return SetQuarantine(arguments, ""); }
 
 base::Result<int> RunRemove(const Arguments& arguments) {
   if (!arguments.Positional(1)) {
@@ -90,6 +108,29 @@ Verb UnpinVerb() {
           {"belay ckpt unpin JOB [STEP]", "Takes a pin away. STEP: a number or \"latest\" (the default).",
            ChangeOptions({}), 1, 2, ""},
           RunUnpin};
+}
+
+Verb QuarantineVerb() {
+  return {
+      "quarantine",
+      "keep restores away from a checkpoint",
+      {"belay ckpt quarantine JOB STEP",
+       "Marks a checkpoint as not to be resumed from, as belayd does by itself where it finds damage. Retention then\n"
+       "keeps a good one in its place. STEP: a number or \"latest\".",
+       ChangeOptions({{"reason", "WORDS", "why, for `list` and `show`"}}), 2, 2,
+       "  belay ckpt quarantine gpt 1200 --reason 'the loss went up after it'\n"},
+      RunQuarantine};
+}
+
+Verb UnquarantineVerb() {
+  return {
+      "unquarantine",
+      "offer a quarantined checkpoint again",
+      {"belay ckpt unquarantine JOB STEP",
+       "Takes the mark away without reading the files. `belay ckpt verify` reads them, and takes it away if all is\n"
+       "good.",
+       ChangeOptions({}), 2, 2, "  belay ckpt unquarantine gpt 1200\n"},
+      RunUnquarantine};
 }
 
 Verb RemoveVerb() {

@@ -47,6 +47,15 @@ Json ReportJson(const DaemonReport& report) {
           {"connections", report.connections},
           {"checkpoints", report.checkpoints},
           {"checkpoint_bytes", report.checkpoint_bytes},
+          {"scrub",
+           {{"bytes_per_second", report.scrub.bytes_per_second},
+            {"under_way", report.scrub.under_way},
+            {"began", report.scrub.began.empty() ? Json() : Json(report.scrub.began)},
+            {"ended", report.scrub.ended.empty() ? Json() : Json(report.scrub.ended)},
+            {"files", report.scrub.files},
+            {"bytes", report.scrub.bytes},
+            {"damaged", report.scrub.damaged},
+            {"unreadable", report.scrub.unreadable}}},
           {"runs", std::move(runs)}};
 }
 
@@ -55,6 +64,14 @@ std::string UptimeText(double seconds) {
   if (whole < 120) return base::Str(whole, "s");
   if (whole < 2 * 3600) return base::Str(whole / 60, "m");
   return base::Str(whole / 3600, "h");
+}
+
+std::string ScrubText(const ScrubReport& scrub) {
+  if (scrub.bytes_per_second == 0) return "off";
+  if (scrub.began.empty()) return base::Str("none yet, at ", base::HumanBytes(scrub.bytes_per_second), "/s");
+  return base::Str(scrub.under_way ? "under way since " + scrub.began : "last pass ended " + scrub.ended, ": ",
+                   scrub.files, " files, ", base::HumanBytes(scrub.bytes), ", ", scrub.damaged, " damaged, ",
+                   scrub.unreadable, " unreadable");
 }
 
 void PrintReport(const DaemonReport& report) {
@@ -69,6 +86,7 @@ void PrintReport(const DaemonReport& report) {
                          base::HumanBytes(report.disk_total_bytes), ", written by ", report.writer));
   line("memory", base::Str(base::HumanBytes(report.staging_bytes), " of staging memory"));
   line("checkpoints", base::Str(report.checkpoints, ", ", base::HumanBytes(report.checkpoint_bytes)));
+  line("scrub", ScrubText(report.scrub));
   line("connections", base::Str(report.connections));
   if (report.runs.empty()) return;
   Print("\n");
@@ -111,6 +129,8 @@ Result<std::unique_ptr<Client>> AwaitAnswer(const StartedDaemon& daemon, const s
 Result<int> RunStart(const Arguments& arguments) {
   const LocateRequest request = RequestOf(arguments);
   BELAY_ASSIGN(const auto budget, arguments.GetNumber("memory-budget", 1, INT64_MAX));
+  BELAY_ASSIGN(const auto scrub_rate, arguments.GetBytes("scrub-rate", 0));
+  BELAY_ASSIGN(const auto scrub_every, arguments.GetNumber("scrub-every", 0, 87600));
   BELAY_ASSIGN(const std::string data_dir, ResolveDataDirectory(request.data_dir));
   BELAY_ASSIGN(const std::string socket, SocketToStartOn(request, data_dir));
   if (auto running = Client::Connect(base::UnixTransport(), socket, request.program)) {
@@ -130,6 +150,8 @@ Result<int> RunStart(const Arguments& arguments) {
   }
   std::vector<std::string> words = {"--data-dir", data_dir, "--socket", socket};
   if (budget) words.insert(words.end(), {"--memory-budget", base::Str(*budget)});
+  if (scrub_rate) words.insert(words.end(), {"--scrub-rate", base::Str(*scrub_rate)});
+  if (scrub_every) words.insert(words.end(), {"--scrub-every", base::Str(*scrub_every)});
   if (arguments.Has("log-json")) words.emplace_back("--log-json");
   BELAY_ASSIGN(const StartedDaemon daemon, StartDaemon(std::move(words), data_dir));
   BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, kStartPatience));
@@ -214,6 +236,8 @@ Verb DaemonStartVerb() {
            "without\n"
            "this, `belay run` starts a private one that leaves with its last run.",
            DaemonOptions({{"memory-budget", "BYTES", "staging memory for all jobs together at most"},
+                          {"scrub-rate", "BYTES", "read checkpoints again at so many bytes a second (32M); 0: never"},
+                          {"scrub-every", "HOURS", "from the beginning of one such pass to the next (24)"},
                           {"log-json", "", "write the log as JSON lines"}}),
            0, 0, ""},
           RunStart};

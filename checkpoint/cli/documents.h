@@ -25,6 +25,7 @@ inline Json CheckpointJson(const Listed& listed) {
                    {"in_memory", info.in_memory},
                    {"on_disk", true},
                    {"pinned", listed.pinned ? Json(*listed.pinned) : Json()},
+                   {"quarantine", info.quarantine.empty() ? Json() : Json(info.quarantine)},
                    {"directory", info.directory},
                    {"digest", info.digest}};
   Json metrics = Json::object();

@@ -66,8 +66,7 @@ Result<std::string> KindOf(base::FileSystem& files, const std::string& path) {
   std::string kind = KindByName(path.substr(path.rfind('/') + 1));
   if (!kind.empty()) return kind;
   BELAY_ASSIGN(const std::string text, Beginning(files, path));
-  if (std::string_view(text).substr(std::min<std::size_t>(8, text.size())).starts_with('{'))
-    return std::string("shard");
+  if (text.find('{', 8) == 8) return std::string("shard");
   if (text.find("\"belay-manifest\"") != std::string::npos) return std::string("manifest");
   if (text.find("\"belay-records\"") != std::string::npos) return std::string("records");
   return std::string("unknown");

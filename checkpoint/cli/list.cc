@@ -37,16 +37,23 @@ base::Result<int> RunList(const Arguments& arguments) {
                {"REASON"},
                {"WORLD", true},
                {"WHERE"},
-               {"PIN"}});
+               {"PIN"},
+               {"STATE"}});
   const base::WallTime now = base::SystemClock().WallNow();
   for (const Listed& listed : all) {
     const CheckpointInfo& info = listed.info;
     const JobKey& key = info.key.job;
     table.Add({key.project == access.project ? key.job : key.project + "/" + key.job, base::Str(info.key.step),
                base::Str(info.key.generation), base::HumanBytes(info.bytes), AgeText(info.created, now), info.reason,
-               base::Str(info.world_size), Where(info), listed.pinned.value_or(false) ? "yes" : ""});
+               base::Str(info.world_size), Where(info), listed.pinned.value_or(false) ? "yes" : "",
+               info.quarantine.empty() ? "" : "quarantined"});
   }
   Print(table.Text());
+  for (const Listed& listed : all) {
+    if (listed.info.quarantine.empty()) continue;
+    Note(base::Str(listed.info.key.job.job, " step ", listed.info.key.step,
+                   " is quarantined: ", listed.info.quarantine));
+  }
   return 0;
 }
 
@@ -58,7 +65,8 @@ Verb ListVerb() {
       "the committed checkpoints of all jobs or one",
       {"belay ckpt list [JOB]",
        "Lists committed checkpoints, the newest of each job first. WHERE says whether the bytes are still in belayd's\n"
-       "memory too, PIN whether retention keeps the checkpoint. Without --project, jobs of all projects.",
+       "memory too, PIN whether retention keeps the checkpoint. STATE says quarantined where damage was found: such a\n"
+       "checkpoint is not resumed from. Without --project, jobs of all projects.",
        WithCommon({}), 0, 1, "  belay ckpt list\n  belay ckpt list gpt --json | jq -r '.checkpoints[0].directory'\n"},
       RunList};
 }

@@ -29,6 +29,8 @@ Verb VerifyVerb();
 Verb DuVerb();
 Verb PinVerb();
 Verb UnpinVerb();
+Verb QuarantineVerb();
+Verb UnquarantineVerb();
 Verb RemoveVerb();
 Verb ExportVerb();
 Verb ReindexVerb();

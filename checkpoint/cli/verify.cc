@@ -15,6 +15,7 @@ struct Verdict {
   std::uint64_t bytes = 0;
   double seconds = 0;
   std::vector<base::Error> errors;
+  bool lifted = false;  // it was quarantined, and is good
 };
 
 struct Reading {
@@ -45,18 +46,28 @@ Verdict CheckListed(Access& access, const Listed& listed, Reading& reading) {
   const CheckpointKey& key = listed.info.key;
   const std::string what = base::Str(key.job.project, "/", key.job.job, " step ", key.step);
   reading.progress.Begin(what);
-  return Check(base::Str(what, " generation ", key.generation),
-               {{"project", key.job.project},
-                {"job", key.job.job},
-                {"step", base::Str(key.step)},
-                {"generation", base::Str(key.generation)},
-                {"directory", listed.info.directory}},
-               OpenFiles(access, listed), reading);
+  Verdict verdict = Check(base::Str(what, " generation ", key.generation),
+                          {{"project", key.job.project},
+                           {"job", key.job.job},
+                           {"step", base::Str(key.step)},
+                           {"generation", base::Str(key.generation)},
+                           {"directory", listed.info.directory}},
+                          OpenFiles(access, listed), reading);
+  if (listed.info.quarantine.empty() || !verdict.errors.empty()) return verdict;
+  if (access.client == nullptr) {
+    Note(base::Str(what, " is good but stays quarantined, because no belayd answers: `belay ckpt unquarantine`"));
+  } else if (auto lifted = access.client->QuarantineCheckpoint(key, ""); !lifted) {
+    Note(base::Str(what, " is good but stays quarantined: ", lifted.error().Text()));
+  } else {
+    verdict.lifted = true;
+  }
+  return verdict;
 }
 
 void Say(const Verdict& verdict) {
   if (verdict.errors.empty()) {
-    Print(base::Str("ok       ", verdict.what, ": ", base::HumanBytes(verdict.bytes), " read\n"));
+    Print(base::Str("ok       ", verdict.what, ": ", base::HumanBytes(verdict.bytes), " read",
+                    verdict.lifted ? "; not quarantined any more" : "", "\n"));
     return;
   }
   Print(base::Str("damaged  ", verdict.what, ":\n"));
@@ -156,6 +167,7 @@ base::Result<int> RunVerify(const Arguments& arguments) {
     for (const Verdict& verdict : verdicts) {
       Json item = verdict.identity;
       item["ok"] = verdict.errors.empty();
+      item["unquarantined"] = verdict.lifted;
       item["bytes"] = verdict.bytes;
       item["seconds"] = verdict.seconds;
       item["errors"] = Json::array();
@@ -185,7 +197,8 @@ Verb VerifyVerb() {
       "read every byte and check every digest",
       {"belay ckpt verify JOB [STEP] | --all | --dir DIR",
        "Reads checkpoints whole and checks every digest. Exits 65 if anything is damaged or missing, and names file,\n"
-       "tensor and offset. STEP is a number, a folder's name or \"latest\" (the default). --dir needs no belayd. On a\n"
+       "tensor and offset. STEP is a number, a folder's name or \"latest\" (the default). --dir needs no belayd. A\n"
+       "quarantined checkpoint that turns out to be good is offered for restoring again. On a\n"
        "terminal stderr says how far it is.",
        WithCommon({{"all", "", "every checkpoint of JOB, or of all jobs"},
                    {"dir", "DIR", "this checkpoint folder, wherever it is"},

@@ -200,6 +200,13 @@ class SocketClient final : public Client {
     return CallForDone(std::move(request), std::nullopt);  // unlinking large files takes its time
   }
 
+  Status QuarantineCheckpoint(const CheckpointKey& key, const std::string& reason) override {
+    wire::Request request;
+    ToWire(key, request.mutable_quarantine_checkpoint()->mutable_checkpoint());
+    request.mutable_quarantine_checkpoint()->set_reason(ToUtf8(reason));
+    return CallForDone(std::move(request), kCallTimeout);
+  }
+
   Result<DaemonReport> GetDaemonStatus() override {
     wire::Request request;
     request.mutable_daemon_status();

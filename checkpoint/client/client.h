@@ -116,6 +116,7 @@ struct CheckpointInfo {
   bool pinned = false;
   bool in_memory = false;
   std::map<std::string, double> metrics;
+  std::string quarantine;  // what damage was found in it; empty: none
 };
 
 struct RunInfo {
@@ -125,6 +126,12 @@ struct RunInfo {
   std::int32_t attached = 0;
   std::int32_t launcher_pid = 0;
 };
+struct ScrubReport {                   // counts are of the pass under way, else of the last one
+  std::uint64_t bytes_per_second = 0;  // 0: off
+  bool under_way = false;
+  std::string began, ended;  // RFC 3339, UTC; empty: never. `ended`: of the last pass that went to its end
+  std::uint64_t files = 0, bytes = 0, damaged = 0, unreadable = 0;
+};
 struct DaemonReport {
   std::int32_t pid = 0;
   std::string belay_version, data_dir, socket, writer;
@@ -133,6 +140,7 @@ struct DaemonReport {
   std::uint64_t checkpoints = 0, checkpoint_bytes = 0;
   std::uint32_t connections = 0;
   bool is_private = false;
+  ScrubReport scrub;
   std::vector<RunInfo> runs;
 };
 struct ReindexReport {
@@ -170,6 +178,8 @@ class Client {
                                                                     const std::string& job) = 0;
   virtual base::Status PinCheckpoint(const CheckpointKey& key, bool pinned) = 0;
   virtual base::Status RemoveCheckpoint(const CheckpointKey& key, bool force) = 0;
+  // Keeps restores away from it, or with an empty reason lifts that.
+  virtual base::Status QuarantineCheckpoint(const CheckpointKey& key, const std::string& reason) = 0;
   virtual base::Result<DaemonReport> GetDaemonStatus() = 0;
   virtual base::Status StopDaemon(bool force) = 0;
   virtual base::Result<ReindexReport> Reindex() = 0;

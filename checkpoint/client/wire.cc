@@ -129,6 +129,7 @@ Result<std::vector<CheckpointInfo>> FromWire(const wire::CheckpointList& list) {
     item.digest = info.digest();
     item.world_size = info.world_size();
     item.pinned = info.pinned();
+    item.quarantine = info.quarantine();
     item.in_memory = info.in_memory();
     for (const auto& [name, value] : info.metrics()) item.metrics[name] = value;
     out.push_back(std::move(item));
@@ -151,6 +152,14 @@ Result<DaemonReport> FromWire(const wire::DaemonReport& report) {
   out.checkpoint_bytes = report.checkpoint_bytes();
   out.connections = report.connections();
   out.is_private = report.private_();
+  out.scrub = {report.scrub().bytes_per_second(),
+               report.scrub().under_way(),
+               report.scrub().began(),
+               report.scrub().ended(),
+               report.scrub().files(),
+               report.scrub().bytes(),
+               report.scrub().damaged(),
+               report.scrub().unreadable()};
   for (const wire::RunInfo& run : report.runs()) {
     out.runs.push_back({JobFromWire(run.key()), base::Generation(run.generation()), run.world_size(), run.attached(),
                         run.launcher_pid()});

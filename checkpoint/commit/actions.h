@@ -126,12 +126,25 @@ struct PersistPin {  // -> PinFinished
   CheckpointId id;
   bool pinned = false;
 };
+struct PersistQuarantine {  // -> QuarantineFinished
+  RequestRef ref;           // of connection 0: nobody asked
+  JobKey job;
+  CheckpointId id;
+  std::string reason;  // empty: lift it
+};
 struct MemoryFile {
   std::string name;
   base::Rank rank;
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::shared_ptr<const std::string> records;  // set: the content itself, which lies outside the staging memory
+};
+struct RepairFile {  // write a damaged file anew from memory that is still whole -> RepairFinished
+  JobKey job;
+  CheckpointId id;
+  MemoryFile file;
+  std::string manifest;  // what the file must match
+  std::string damage;
 };
 struct OpenFromMemory {  // the daemon replies with descriptors
   RequestRef ref;
@@ -156,7 +169,8 @@ struct Exit {           // leave with status 0: everything is drained
 
 struct Action {
   std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,
-               DeleteCheckpoint, PersistPin, OpenFromMemory, OpenFromDisk, RebuildIndex, Note, Exit>
+               DeleteCheckpoint, PersistPin, PersistQuarantine, RepairFile, OpenFromMemory, OpenFromDisk, RebuildIndex,
+               Note, Exit>
       what;
   std::string reason;  // one line for the log; empty: not worth one
 };

@@ -48,11 +48,16 @@ void Core::StopReadingIn(std::int32_t pid) {
 
 std::vector<RestorePoint> Core::PointsOf(const Job& job) const {
   std::vector<RestorePoint> points;
+  const auto on_disk = [](const Committed& committed) {
+    return !committed.removing && committed.info.quarantine.empty();
+  };
   for (const auto& [id, committed] : job.committed) {
-    if (!committed.removing) points.push_back({id, InMemory(job, id), committed.info.world_size});
+    if (on_disk(committed)) points.push_back({id, InMemory(job, id), committed.info.world_size});
   }
-  if (job.memory && !job.committed.contains(job.memory->id) && InMemory(job, job.memory->id)) {
-    points.push_back({job.memory->id, true, job.memory->world_size, false});
+  if (job.memory && InMemory(job, job.memory->id)) {
+    const auto same = job.committed.find(job.memory->id);
+    const bool memory_only = same == job.committed.end() || (!same->second.removing && !on_disk(same->second));
+    if (memory_only) points.push_back({job.memory->id, true, job.memory->world_size, false});
   }
   std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) { return a.id > b.id; });
   return points;
@@ -70,6 +75,12 @@ std::optional<CheckpointId> Core::Resolve(const Job& job, base::Step step, base:
     if (point.id.step != step) continue;
     if (generation.value() != 0 && point.id.generation != generation) continue;
     if (!found) found = point.id;
+  }
+  // Not offered, but who names a quarantined one may look at it.
+  for (auto entry = job.committed.rbegin(); !found && entry != job.committed.rend(); ++entry) {
+    const auto& [id, committed] = *entry;
+    if (committed.removing || id.step != step) continue;
+    if (generation.value() == 0 || id.generation == generation) found = id;
   }
   return found;
 }
@@ -95,8 +106,7 @@ void Core::Handle(const RequestRef& ref, const OpenCheckpoint& request) {
   Do(OpenFromDisk{ref, request.job, *id, request.files});
 }
 
-void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
-                      const std::vector<std::string>& names) {
+std::map<std::string, MemoryFile> Core::MemoryFilesOf(const Job& job, CheckpointId id) {
   std::map<std::string, MemoryFile> all;
   for (const auto& [rank, slot] : job.staging) {
     if (slot.holds != id) continue;
@@ -105,6 +115,12 @@ void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, 
     const std::string name = RecordsFileName(rank);
     all[name] = MemoryFile{name, rank, 0, slot.records->size(), slot.records};
   }
+  return all;
+}
+
+void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
+                      const std::vector<std::string>& names) {
+  const std::map<std::string, MemoryFile> all = MemoryFilesOf(job, id);
   OpenFromMemory open{ref, key, id, job.memory->manifest, {}};
   for (const std::string& name : names) {
     const auto file = all.find(name);
@@ -187,7 +203,9 @@ std::size_t Core::ApplyRetention(const JobKey& key) {
   if (!job.has_retention) return 0;
   std::vector<RetentionCandidate> candidates;
   for (const auto& [id, committed] : job.committed) {
-    if (!committed.removing) candidates.push_back({id, committed.Pinned(), InUse(key, id), committed.info.metrics});
+    if (committed.removing) continue;
+    candidates.push_back({id, committed.Pinned(), InUse(key, id) || committed.repairs_running > 0,
+                          !committed.info.quarantine.empty(), committed.info.metrics});
   }
   const std::vector<CheckpointId> deletions = ChooseDeletions(candidates, job.retention);
   for (const CheckpointId& id : deletions) {
@@ -243,8 +261,11 @@ void Core::Handle(const ReindexFinished& event) {
     std::map<CheckpointId, Committed> committed;
     for (const auto& [id, info] : found.checkpoints) {
       const auto old = job.committed.find(id);
-      committed[id] = old == job.committed.end() ? Committed{info}
-                                                 : Committed{info, old->second.removing, old->second.pins_under_way};
+      committed[id] = Committed{info};
+      if (old == job.committed.end()) continue;
+      committed[id].removing = old->second.removing;
+      committed[id].pins_under_way = old->second.pins_under_way;
+      committed[id].repairs_running = old->second.repairs_running;
     }
     job.committed = std::move(committed);
     report.checkpoints += job.committed.size();

@@ -17,7 +17,7 @@ Core::Core(CoreConfig config, Catalogue catalogue, base::SteadyTime now) : confi
     job.owner_uid = found.owner_uid;
     job.generation = found.generation;
     job.last_used = now;
-    for (auto& [id, info] : found.checkpoints) job.committed[id] = Committed{std::move(info), false};
+    for (auto& [id, info] : found.checkpoints) job.committed[id] = Committed{std::move(info)};
   }
 }
 

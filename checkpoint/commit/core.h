@@ -11,13 +11,16 @@
 //   - one snapshot at most is under way a job, and only the job's newest generation can commit;
 //   - all ranks get the same answer to BeginSnapshot of one step;
 //   - PublishManifest is asked for only when every rank of the world is PREPARED;
+//   - a quarantined checkpoint is offered from memory only, and retention keeps a good one for it;
 //   - a checkpoint is never deleted while it is the newest, pinned or open in a restore (unless a person forces it);
 //   - every request is answered exactly once, unless its connection closes first.
 //
-// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc.
+// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc,
+// quarantine.cc.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -107,9 +110,13 @@ class Core {
   void Handle(const RequestRef& ref, const ListCheckpoints& request);
   void Handle(const RequestRef& ref, const PinCheckpoint& request);
   void Handle(const RequestRef& ref, const RemoveCheckpoint& request);
+  void Handle(const RequestRef& ref, const QuarantineCheckpoint& request);
   void Handle(const RequestRef& ref, const Reindex& request);
   void Handle(const RemoveFinished& event);
   void Handle(const PinFinished& event);
+  void Handle(const DamageFound& event);
+  void Handle(const RepairFinished& event);
+  void Handle(const QuarantineFinished& event);
   void Handle(const ReindexFinished& event);
   // Starts deleting what the job's policy lets go; how many deletions began.
   std::size_t ApplyRetention(const JobKey& key);
@@ -118,6 +125,8 @@ class Core {
   bool InUse(const JobKey& key, CheckpointId id) const;
   std::vector<RestorePoint> PointsOf(const Job& job) const;
   std::optional<CheckpointId> Resolve(const Job& job, base::Step step, base::Generation generation) const;
+  static std::map<std::string, MemoryFile> MemoryFilesOf(const Job& job, CheckpointId id);
+  void SetQuarantine(const RequestRef& ref, const JobKey& key, CheckpointId id, const std::string& reason);
   void OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
                   const std::vector<std::string>& names);
   void StopReadingIn(std::int32_t pid);

@@ -87,6 +87,12 @@ struct RemoveCheckpoint {
   base::Generation generation;
   bool force = false;
 };
+struct QuarantineCheckpoint {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;
+  std::string reason;  // empty: it is good again
+};
 struct DaemonStatus {};
 struct DaemonStop {
   bool force = false;
@@ -95,7 +101,7 @@ struct Reindex {};
 
 using Request = std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot,
                              WaitSnapshot, RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint,
-                             RemoveCheckpoint, DaemonStatus, DaemonStop, Reindex>;
+                             RemoveCheckpoint, QuarantineCheckpoint, DaemonStatus, DaemonStop, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {
@@ -154,6 +160,25 @@ struct PinFinished {
   bool pinned = false;
   std::optional<base::Error> error;
 };
+struct DamageFound {  // by the scrubber, in a file of a committed checkpoint
+  JobKey job;
+  CheckpointId id;
+  std::string file;
+  std::string what;  // for people
+};
+struct RepairFinished {
+  JobKey job;
+  CheckpointId id;
+  std::string file, damage;
+  std::optional<base::Error> error;
+};
+struct QuarantineFinished {
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  std::string reason;  // empty: lifted
+  std::optional<base::Error> error;
+};
 struct ReindexFinished {
   RequestRef ref;
   std::optional<base::Error> error;
@@ -164,7 +189,7 @@ struct StopSignal {};  // SIGTERM: drain and leave; a private daemon first waits
 struct Tick {};        // time has passed: a deadline may be due
 
 using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
-                           WriteFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
-                           ReindexFinished, StopSignal, Tick>;
+                           WriteFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished, DamageFound,
+                           RepairFinished, QuarantineFinished, ReindexFinished, StopSignal, Tick>;
 
 }  // namespace belay::checkpoint::commit

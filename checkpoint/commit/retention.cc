@@ -51,10 +51,12 @@ std::vector<CheckpointId> ChooseDeletions(const std::vector<RetentionCandidate>&
 
   std::set<CheckpointId> kept;
   const std::size_t keep_last = std::max<std::size_t>(1, policy.keep_last);
-  for (std::size_t i = 0; i < newest_first.size(); ++i) {
-    const RetentionCandidate& candidate = *newest_first[i];
-    if (i < keep_last || candidate.pinned || candidate.in_use) kept.insert(candidate.id);
+  std::size_t good = 0;
+  for (const RetentionCandidate* candidate : newest_first) {
+    if (good < keep_last || candidate->pinned || candidate->in_use) kept.insert(candidate->id);
+    if (!candidate->quarantined) ++good;
   }
+  std::erase_if(newest_first, [](const RetentionCandidate* candidate) { return candidate->quarantined; });
   if (policy.keep_every != 0) KeepMilestones(newest_first, policy, kept);
   if (policy.keep_best != 0) KeepBest(newest_first, policy, kept);
 

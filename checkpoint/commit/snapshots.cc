@@ -235,7 +235,8 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   Answer(ref, Done{});
   StartWrite write{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value(), {}};
   for (const auto& [other, committed] : job.committed) {
-    if (!committed.removing) write.previous = other;  // the last one stays: they are sorted
+    // The last one stays: they are sorted.
+    if (!committed.removing && committed.info.quarantine.empty()) write.previous = other;
   }
   Do(std::move(write));
 }
@@ -368,7 +369,7 @@ void Core::Handle(const ManifestFinished& event) {
   if (!event.manifest.empty()) job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest};
   if (snapshot.failure) return Advance(event.job);
   if (event.error) return FailSnapshot(event.job, *event.error);
-  job.committed[snapshot.id] = Committed{event.info, false};
+  job.committed[snapshot.id] = Committed{event.info};
   EndSnapshot(event.job, SnapshotState::kCommitted);
 }
 

@@ -118,6 +118,7 @@ struct Committed {
   CommittedInfo info;  // its pinned: as it is on disk
   bool removing = false;
   int pins_under_way = 0;  // PersistPin orders that will pin it: retention must not overtake the file
+  int repairs_running = 0;
 
   bool Pinned() const { return info.pinned || pins_under_way > 0; }
 };

@@ -77,6 +77,7 @@ struct CommittedInfo {
   bool pinned = false;
   std::string digest;
   std::map<std::string, double> metrics;
+  std::string quarantine;  // what damage was found; empty: none, and only then it is offered for restoring
 };
 
 // What a job's files (or the index) say about it at start-up and after a reindex.

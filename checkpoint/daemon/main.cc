@@ -35,6 +35,7 @@ struct Flags {
   bool is_private = false;
   double linger_seconds = 2;
   std::uint64_t memory_budget = 0;
+  ScrubOptions scrub;
   bool log_json = false;
 };
 
@@ -49,6 +50,9 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
       ("private", "serve one user, and leave when nobody is connected any more")
       ("linger", "seconds to stay after the last client left (with --private)", cxxopts::value<double>()->default_value("2"))
       ("memory-budget", "bytes of staging memory in all (default: half of the machine's)", cxxopts::value<std::uint64_t>())
+      ("scrub-rate", "bytes a second at which committed checkpoints are read again and checked; 0: never", cxxopts::value<std::uint64_t>()->default_value("33554432"))
+      ("scrub-every", "hours from the beginning of one such pass to the next", cxxopts::value<double>()->default_value("24"))
+      ("scrub-delay", "seconds from the start to the first of them", cxxopts::value<double>()->default_value("60"))
       ("log-json", "write the log as JSON lines")
       ("version", "print the version")
       ("h,help", "print this");
@@ -80,6 +84,17 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
     }
     flags.memory_budget = parsed.count("memory-budget") != 0 ? parsed["memory-budget"].as<std::uint64_t>()
                                                              : DefaultMemoryBudget(base::PosixFileSystem());
+    flags.scrub.bytes_per_second = parsed["scrub-rate"].as<std::uint64_t>();
+    const double every = parsed["scrub-every"].as<double>(), delay = parsed["scrub-delay"].as<double>();
+    if (!(every >= 0 && every <= 87600)) {
+      return base::Fail(Code::kInvalidArgument, "--scrub-every takes hours from 0 to 87600");
+    }
+    if (!(delay >= 0 && delay <= 86400)) {
+      return base::Fail(Code::kInvalidArgument, "--scrub-delay takes seconds from 0 to 86400");
+    }
+    flags.scrub.every =
+        std::chrono::duration_cast<base::Duration>(std::chrono::duration<double, std::ratio<3600>>(every));
+    flags.scrub.first_after = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(delay));
     flags.log_json = parsed.count("log-json") != 0;
     return flags;
   } catch (const cxxopts::exceptions::exception& error) {
@@ -126,6 +141,7 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   options.pid = base::ProcessId();
   options.instance = base::RandomSeed();
   options.touch_threads = static_cast<int>(std::min(8U, std::max(1U, std::thread::hardware_concurrency() / 2)));
+  options.scrub = flags.scrub;
   options.core.daemon_uid = options.uid;
   options.core.is_private = flags.is_private;
   options.core.linger = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(flags.linger_seconds));

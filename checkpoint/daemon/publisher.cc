@@ -202,7 +202,7 @@ base::Status Publisher::DeleteOrFail(const std::string& directory) {
   return index::RemoveLeftover(files_, directory);
 }
 
-// --- pins ---
+// --- marks ---
 
 commit::PinFinished Publisher::Pin(const commit::PersistPin& order) {
   commit::PinFinished event{order.ref, order.job, order.id, order.pinned, std::nullopt};
@@ -212,29 +212,64 @@ commit::PinFinished Publisher::Pin(const commit::PersistPin& order) {
 
 base::Status Publisher::PinOrFail(const commit::PersistPin& order) {
   const std::string directory = folders_.Checkpoint(order.job, order.id);
-  const std::string mark = directory + "/" + std::string(kPinnedName);
   if (order.pinned) {
     // Its name is all that it says, so there is no half of it, and no temporary name that a crash could leave.
-    BELAY_ASSIGN(auto file, files_.Open(mark, {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));
+    BELAY_ASSIGN(auto file, files_.Open(directory + "/" + std::string(kPinnedName),
+                                        {.mode = base::OpenOptions::Mode::kCreateOrTruncate}));
     BELAY_TRY(file->Close());
     BELAY_TRY(files_.SyncDirectory(directory));
   } else {
-    BELAY_ASSIGN(const bool marked, IsThere(files_, mark));
-    if (marked) {
-      BELAY_TRY(files_.Remove(mark));
-      BELAY_TRY(files_.SyncDirectory(directory));
-    }
+    BELAY_TRY(RemoveMark(directory, kPinnedName));
   }
-  const std::string key = index::CheckpointRecordKey(order.job, order.id);
+  ChangeRecord(order.job, order.id, [&](commit::CommittedInfo& info) { info.pinned = order.pinned; });
+  return {};
+}
+
+commit::QuarantineFinished Publisher::Quarantine(const commit::PersistQuarantine& order) {
+  commit::QuarantineFinished event{order.ref, order.job, order.id, order.reason, std::nullopt};
+  if (auto marked = QuarantineOrFail(order); !marked) event.error = marked.error();
+  return event;
+}
+
+base::Status Publisher::QuarantineOrFail(const commit::PersistQuarantine& order) {
+  const std::string directory = folders_.Checkpoint(order.job, order.id);
+  if (order.reason.empty()) {
+    BELAY_TRY(RemoveMark(directory, kQuarantinedName));
+  } else {
+    BELAY_TRY(base::FaultPoint("quarantine.before_mark"));
+    const std::string mark = EncodeQuarantine({order.reason, base::Rfc3339(clock_.WallNow())});
+    BELAY_TRY(base::WriteFileDurably(files_, directory + "/" + std::string(kQuarantinedName), mark));
+  }
+  ChangeRecord(order.job, order.id, [&](commit::CommittedInfo& info) { info.quarantine = order.reason; });
+  return {};
+}
+
+base::Status Publisher::RemoveMark(const std::string& directory, std::string_view name) {
+  const std::string mark = directory + "/" + std::string(name);
+  BELAY_ASSIGN(const bool marked, IsThere(files_, mark));
+  if (!marked) return {};
+  BELAY_TRY(files_.Remove(mark));
+  return files_.SyncDirectory(directory);
+}
+
+// The mark is what counts: an index that is behind learns of it at the next start.
+void Publisher::ChangeRecord(const commit::JobKey& job, const commit::CheckpointId& id,
+                             const std::function<void(commit::CommittedInfo&)>& change) {
+  const std::string key = index::CheckpointRecordKey(job, id);
   const auto value = index_.Get(key);
-  if (!value || !*value) return {};  // the index is behind; the mark is what counts
+  if (!value || !*value) return;
   auto info = index::DecodeCheckpointRecord(**value);
-  if (!info) return {};
-  info->pinned = order.pinned;
+  if (!info) return;
+  change(*info);
   base::IndexBatch batch;
   batch.Put(key, index::EncodeCheckpointRecord(*info));
   WriteIndexOrLog(batch);
-  return {};
+}
+
+void Publisher::RecordScrub(const std::string& progress) {
+  base::IndexBatch batch;
+  batch.Put(std::string(index::kScrubKey), progress);
+  WriteIndexOrLog(batch);
 }
 
 // --- the whole index ---

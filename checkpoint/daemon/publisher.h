@@ -1,4 +1,5 @@
-// The daemon's one hand on everything durable but the shards: generations, manifests, deletions, pins, the index.
+// The daemon's one hand on everything durable but the shards: generations, manifests, deletions, marks, the
+// index.
 //
 // All methods block and run on one thread, in the order asked, so that the index has one writer. An index that cannot
 // be written is no reason to fail a commit, because the files are the truth: it is logged, and what it missed is found
@@ -6,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -30,6 +32,9 @@ class Publisher {
   commit::DiscardFinished Discard(const commit::DiscardFiles& order);
   commit::RemoveFinished Delete(const commit::DeleteCheckpoint& order);
   commit::PinFinished Pin(const commit::PersistPin& order);
+  commit::QuarantineFinished Quarantine(const commit::PersistQuarantine& order);
+  // How far the scrubber is; losing it costs reading again.
+  void RecordScrub(const std::string& progress);
   commit::ReindexFinished Rebuild(const commit::RebuildIndex& order);
 
  private:
@@ -37,6 +42,10 @@ class Publisher {
   base::Status StoreManifest(const std::string& directory, const std::string& text);
   base::Status DeleteOrFail(const std::string& directory);
   base::Status PinOrFail(const commit::PersistPin& order);
+  base::Status QuarantineOrFail(const commit::PersistQuarantine& order);
+  base::Status RemoveMark(const std::string& directory, std::string_view name);
+  void ChangeRecord(const commit::JobKey& job, const commit::CheckpointId& id,
+                    const std::function<void(commit::CommittedInfo&)>& change);
   void SweepJob(const commit::JobKey& job);
   base::Status WriteIndex(const base::IndexBatch& batch);
   void WriteIndexOrLog(const base::IndexBatch& batch);

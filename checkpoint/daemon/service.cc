@@ -7,6 +7,8 @@
 #include "checkpoint/daemon/restore_files.h"
 #include "checkpoint/daemon/shard_writer.h"
 #include "checkpoint/daemon/wire.h"
+#include "checkpoint/index/schema.h"
+#include "runtime/base/host.h"
 #include "runtime/base/log.h"
 
 namespace belay::checkpoint {
@@ -25,6 +27,15 @@ HubOptions HubOptionsOf(const ServiceOptions& options) {
   return hub;
 }
 
+ScrubProgress StoredProgress(base::Index& index) {
+  const auto stored = index.Get(index::kScrubKey);
+  return stored && *stored ? DecodeScrubProgress(**stored) : ScrubProgress{};
+}
+
+std::string TimeText(std::int64_t unix_seconds) {
+  return unix_seconds == 0 ? std::string() : base::Rfc3339(base::WallTime(std::chrono::seconds(unix_seconds)));
+}
+
 std::string OwnerName(const commit::JobKey& job) { return base::Str(job); }
 
 }  // namespace
@@ -41,6 +52,8 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
       publisher_(files, clock, folders_, *index_, options_.uid),
       staging_(options_.touch_threads),
       core_(options_.core, std::move(catalogue), clock.Now()),
+      scrub_plan_(options_.scrub, StoredProgress(*index_), clock.Now()),
+      scrub_gate_(clock, options_.scrub.bytes_per_second),
       hub_(listener, HubOptionsOf(options_),
            {[this](commit::ConnectionId id, const base::Peer& peer) {
               Post(commit::ConnectionOpened{id, peer.uid, peer.pid});
@@ -49,13 +62,17 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
             [this](commit::ConnectionId id) { Post(commit::ConnectionClosed{id}); }}),
       openers_(1),
       publishing_(1),
-      writers_(options_.writers) {}
+      writers_(options_.writers),
+      scrubbing_(1) {}
 
-Service::~Service() { hub_.Stop(); }
+Service::~Service() {
+  hub_.Stop();
+  scrub_gate_.Close();
+}
 
-void Service::Stop() { Post(commit::StopSignal{}); }
+void Service::Stop() { Post(commit::Event(commit::StopSignal{})); }
 
-void Service::Post(commit::Event event) {
+void Service::Post(LoopEvent event) {
   {
     const std::scoped_lock lock(mutex_);
     events_.push_back(std::move(event));
@@ -65,11 +82,12 @@ void Service::Post(commit::Event event) {
 
 void Service::Run() {
   hub_.Start();
+  Scrub();
   while (!exiting_) {
-    commit::Event event = commit::Tick{};
+    LoopEvent event = commit::Event(commit::Tick{});
     {
+      const auto deadline = NextDeadline();
       std::unique_lock lock(mutex_);
-      const auto deadline = core_.NextDeadline();
       const auto ready = [this] { return !events_.empty(); };
       if (deadline)
         changed_.wait_until(lock, *deadline, ready);
@@ -80,9 +98,56 @@ void Service::Run() {
         events_.pop_front();
       }
     }
-    for (commit::Action& action : core_.Step(event, clock_.Now())) CarryOut(std::move(action));
+    std::visit([this](const auto& what) { Take(what); }, event);
+    Scrub();
   }
   hub_.Stop();
+  scrub_gate_.Close();
+}
+
+std::optional<base::SteadyTime> Service::NextDeadline() {
+  const auto core = core_.NextDeadline(), scrub = scrub_plan_.Wake(clock_.Now(), clock_.WallNow());
+  return core && scrub ? std::min(*core, *scrub) : core ? core : scrub;
+}
+
+void Service::Take(const commit::Event& event) {
+  for (commit::Action& action : core_.Step(event, clock_.Now())) CarryOut(std::move(action));
+}
+
+void Service::Take(const ScrubResult& result) {
+  const auto damage = scrub_plan_.Finished(result);
+  if (result.error) {
+    base::LogWarning(
+        damage ? "scrub_found_damage" : "scrub_could_not_read",
+        {{"folder", folders_.Checkpoint(result.order.job, result.order.id)}, {"what", result.error->Text()}});
+  }
+  // The mark first: a crash in between costs reading the file again, not a day of not knowing.
+  if (damage) Take(commit::Event(*damage));
+  if (!result.is_given_up) StoreScrubProgress();
+}
+
+// After every event: saves and restores come first, then the next file is read, if one is due.
+void Service::Scrub() {
+  scrub_gate_.SetPaused(ScrubMustPause(core_.state()));
+  const bool was_under_way = scrub_plan_.progress().under_way;
+  auto order = scrub_plan_.Next(core_.state(), clock_.Now(), clock_.WallNow());
+  const ScrubProgress& progress = scrub_plan_.progress();
+  if (order) {
+    scrubbing_.Submit([this, order = *std::move(order)] {
+      base::LetOthersGoFirst();
+      Post(checkpoint::Scrub(files_, folders_.Checkpoint(order.job, order.id), order, scrub_gate_));
+    });
+  } else if (was_under_way && !progress.under_way) {
+    base::LogInfo("scrubbed", {{"files", progress.files},
+                               {"bytes", progress.bytes},
+                               {"damaged", progress.damaged},
+                               {"unreadable", progress.unreadable}});
+    StoreScrubProgress();
+  }
+}
+
+void Service::StoreScrubProgress() {
+  publishing_.Submit([this, text = EncodeScrubProgress(scrub_plan_.progress())] { publisher_.RecordScrub(text); });
 }
 
 // On the connection's reading thread.
@@ -118,6 +183,7 @@ void Service::Perform(commit::Reply& reply) {
     descriptors.push_back(*std::move(descriptor));
   }
   if (response.has_daemon_report()) {
+    FillScrubReport(*response.mutable_daemon_report()->mutable_scrub());
     // Asks the disk, which may hang: not on this thread.
     openers_.Submit([this, connection = reply.ref.connection, response = std::move(response)]() mutable {
       FillReport(*response.mutable_daemon_report());
@@ -140,6 +206,18 @@ void Service::FillReport(wire::DaemonReport& report) {
   }
   report.set_writer(writer_name_);
   report.set_private_(options_.core.is_private);
+}
+
+void Service::FillScrubReport(wire::ScrubReport& report) const {
+  const ScrubProgress& progress = scrub_plan_.progress();
+  report.set_bytes_per_second(scrub_plan_.options().bytes_per_second);
+  report.set_under_way(progress.under_way);
+  report.set_began(TimeText(progress.began_unix));
+  report.set_ended(TimeText(progress.ended_unix));
+  report.set_files(progress.files);
+  report.set_bytes(progress.bytes);
+  report.set_damaged(progress.damaged);
+  report.set_unreadable(progress.unreadable);
 }
 
 void Service::Perform(commit::AllocateStaging& order) {
@@ -191,6 +269,19 @@ void Service::Perform(commit::DeleteCheckpoint& order) {
 
 void Service::Perform(commit::PersistPin& order) {
   publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Pin(order)); });
+}
+
+void Service::Perform(commit::PersistQuarantine& order) {
+  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Quarantine(order)); });
+}
+
+void Service::Perform(commit::RepairFile& order) {
+  // Held until the repair ends; the next snapshot may overwrite it, which the repair notices.
+  auto memory = staging_.Find(OwnerName(order.job), order.file.rank);
+  scrubbing_.Submit([this, memory = std::move(memory), order = std::move(order)] {
+    const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
+    Post(Repair(files_, folders_.Checkpoint(order.job, order.id), order, bytes));
+  });
 }
 
 void Service::Perform(commit::RebuildIndex& order) {

@@ -3,7 +3,8 @@
 //
 //   clients -- ConnectionHub (threads) --.                       .-- writers (one a rank, up to 4): shards
 //                                        +--> events -> Core -->-+-- publisher (1): manifests, deletions, index
-//   signals, finished work --------------'     loop thread       '-- openers (1): files for restores
+//   signals, finished work --------------'     loop thread       +-- openers (1): files for restores
+//                                                                '-- scrubbing (1, idle priority): reads all again
 #pragma once
 
 #include <condition_variable>
@@ -13,10 +14,13 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <variant>
 
 #include "checkpoint/commit/core.h"
 #include "checkpoint/daemon/connection_hub.h"
 #include "checkpoint/daemon/publisher.h"
+#include "checkpoint/daemon/scrub_files.h"
+#include "checkpoint/daemon/scrub_plan.h"
 #include "checkpoint/daemon/worker_pool.h"
 #include "checkpoint/index/folders.h"
 #include "checkpoint/staging/staging_pool.h"
@@ -40,6 +44,7 @@ struct ServiceOptions {
   // Called on the loop's thread when the core wants to leave at once: writes that hang must not hold the process. May
   // be empty.
   std::function<void()> forced_exit;
+  ScrubOptions scrub;
 };
 
 class Service {
@@ -54,7 +59,14 @@ class Service {
   void Stop();
 
  private:
-  void Post(commit::Event event);
+  // What happens to the loop: to the core, or the end of a scrubber's read.
+  using LoopEvent = std::variant<commit::Event, ScrubResult>;
+  void Post(LoopEvent event);
+  void Take(const commit::Event& event);
+  void Take(const ScrubResult& result);
+  void Scrub();
+  void StoreScrubProgress();
+  std::optional<base::SteadyTime> NextDeadline();
   void RequestCame(commit::RequestRef ref, const wire::Request& request);
   void CarryOut(commit::Action action);
   void Perform(commit::Reply& reply);
@@ -66,6 +78,8 @@ class Service {
   void Perform(commit::DiscardFiles& order);
   void Perform(commit::DeleteCheckpoint& order);
   void Perform(commit::PersistPin& order);
+  void Perform(commit::PersistQuarantine& order);
+  void Perform(commit::RepairFile& order);
   void Perform(commit::OpenFromMemory& order);
   void Perform(commit::OpenFromDisk& order);
   void Perform(commit::RebuildIndex& order);
@@ -73,6 +87,7 @@ class Service {
   void Perform(commit::Exit& order);
   void AnswerFailure(const commit::RequestRef& ref, const base::Error& error);
   void FillReport(wire::DaemonReport& report);
+  void FillScrubReport(wire::ScrubReport& report) const;
 
   const ServiceOptions options_;
   const index::Folders folders_;
@@ -84,17 +99,20 @@ class Service {
   Publisher publisher_;
   StagingPool staging_;
   commit::Core core_;     // loop thread only
+  ScrubPlan scrub_plan_;  // loop thread only
+  ScrubGate scrub_gate_;
   bool exiting_ = false;  // loop thread only
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<commit::Event> events_;  // guarded by mutex_
+  std::deque<LoopEvent> events_;  // guarded by mutex_
 
   // Last, so that their threads end before what they use.
   ConnectionHub hub_;
   WorkerPool openers_;
   WorkerPool publishing_;
   WorkerPool writers_;
+  WorkerPool scrubbing_;
 };
 
 }  // namespace belay::checkpoint

@@ -107,6 +107,7 @@ struct Filler {
       one.set_in_memory(info.in_memory);
       one.set_directory(folders.Checkpoint(info.job, info.id));
       one.set_digest(info.info.digest);
+      one.set_quarantine(info.info.quarantine);
       for (const auto& [name, value] : info.info.metrics) (*one.mutable_metrics())[name] = value;
     }
   }
@@ -196,6 +197,11 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
       return commit::Request(commit::DaemonStop{request.daemon_stop().force()});
     case wire::Request::kReindex:
       return commit::Request(commit::Reindex{});
+    case wire::Request::kQuarantineCheckpoint: {
+      auto [job, step, generation] = id_of(request.quarantine_checkpoint().checkpoint());
+      return commit::Request(
+          commit::QuarantineCheckpoint{job, step, generation, request.quarantine_checkpoint().reason()});
+    }
     case wire::Request::BODY_NOT_SET:
       break;
   }

@@ -97,6 +97,7 @@ class Walk {
     if (const commit::CommittedInfo* info = Known(key, id)) {
       job.checkpoints[id] = *info;
       job.checkpoints[id].pinned = has(kPinnedName);
+      job.checkpoints[id].quarantine = has(kQuarantinedName) ? QuarantineIn(directory) : std::string();
       return;
     }
     const std::string path = directory + "/" + std::string(kManifestName);
@@ -122,6 +123,12 @@ class Walk {
       }
     }
     job.checkpoints[id] = InfoOf(*manifest, has(kPinnedName));
+    if (has(kQuarantinedName)) job.checkpoints[id].quarantine = QuarantineIn(directory);
+  }
+
+  std::string QuarantineIn(const std::string& directory) const {
+    const std::string mark = directory + "/" + std::string(kQuarantinedName);
+    return QuarantineFrom(base::ReadWholeFile(files_, mark, kMarkBytesMax)).reason;
   }
 
   const commit::CommittedInfo* Known(const commit::JobKey& key, const commit::CheckpointId& id) const {

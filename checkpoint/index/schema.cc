@@ -75,7 +75,7 @@ std::string EncodeCheckpointRecord(const commit::CommittedInfo& info) {
   for (const auto& [name, number] : info.metrics) metrics[name] = number;  // not finite: null
   const json fields{
       {"bytes", info.bytes},   {"created", info.created}, {"reason", info.reason}, {"world_size", info.world_size},
-      {"pinned", info.pinned}, {"digest", info.digest},   {"metrics", metrics}};
+      {"pinned", info.pinned}, {"digest", info.digest},   {"metrics", metrics},    {"quarantine", info.quarantine}};
   return fields.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value) {
@@ -87,6 +87,7 @@ base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view valu
     info.world_size = fields.at("world_size").get<std::int32_t>();
     info.pinned = fields.at("pinned").get<bool>();
     info.digest = fields.at("digest").get<std::string>();
+    info.quarantine = fields.value("quarantine", "");  // records of releases before 0.2 have none
     for (const auto& [name, number] : fields.at("metrics").items()) {
       if (number.is_number()) info.metrics[name] = number.get<double>();
     }
@@ -134,6 +135,7 @@ base::Result<base::IndexBatch> ReplaceCatalogue(base::Index& index, const commit
   base::IndexBatch batch;
   BELAY_ASSIGN(const auto present, index.Scan(""));
   for (const auto& [key, value] : present) {
+    if (key == kScrubKey) continue;
     const auto record = records.find(key);
     if (record == records.end())
       batch.Delete(key);

@@ -30,6 +30,9 @@ base::Result<JobRecord> DecodeJobRecord(std::string_view value);
 std::string EncodeCheckpointRecord(const commit::CommittedInfo& info);
 base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value);
 
+// How far the scrubber is: one record, whose content is the daemon's business. Stays whatever the catalogue says.
+inline constexpr std::string_view kScrubKey = "s";
+
 // All that the index says. kCorrupt if a record does not decode, kFormatVersion if a newer belay wrote it.
 base::Result<commit::Catalogue> ReadCatalogue(base::Index& index);
 // The batch that makes the index say `wanted` instead of what it says now, PREPARED records dropped.

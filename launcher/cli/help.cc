@@ -20,7 +20,7 @@ constexpr std::string_view kOverview =
     "  belay status [JOB]                    what runs, and how runs ended\n"
     "  belay logs JOB                        what the ranks wrote\n"
     "  belay stop JOB                        finish the step, save, leave\n"
-    "  belay ckpt ...                        list, show, verify, pin, remove, export checkpoints\n"
+    "  belay ckpt ...                        list, show, inspect, verify, pin, remove, export\n"
     "  belay daemon start|stop|status        the checkpoint service\n"
     "  belay help exit-statuses|environment  tables\n"
     "  belay version\n"

@@ -14,6 +14,10 @@ Result<std::uint16_t> FreeTcpPort();
 // Cores this process may run on.
 int CoreCount();
 
+// The calling thread's reads and computing give way to everybody else's: idle I/O class, lowest CPU priority. No effect
+// where the kernel refuses.
+void LetOthersGoFirst();
+
 // Columns of the terminal behind `fd`; no value if it is none.
 std::optional<int> TerminalColumns(int fd);
 

@@ -341,7 +341,9 @@ TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {
 
 TEST(CommandLineTest, EveryVerbExplainsItself) {
   const std::map<std::string, std::vector<std::string>> verbs = {
-      {"ckpt", {"list", "show", "inspect", "verify", "du", "pin", "unpin", "remove", "export", "reindex"}},
+      {"ckpt",
+       {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "remove", "export",
+        "reindex"}},
       {"daemon", {"start", "stop", "status"}}};
   for (const auto& [group, names] : verbs) {
     const Ran all = Belay(group, {"--help"});

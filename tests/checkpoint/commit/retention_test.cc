@@ -27,6 +27,26 @@ TEST(RetentionTest, KeepsTheNewest) {
   EXPECT_TRUE(ChooseDeletions({}, {}).empty());
 }
 
+TEST(RetentionTest, AQuarantinedOneFillsNobodysPlace) {
+  const auto bad = [](std::int64_t step) {
+    RetentionCandidate candidate = At(step);
+    candidate.quarantined = true;
+    candidate.metrics["loss"] = 0.0;
+    return candidate;
+  };
+  EXPECT_EQ(Steps(ChooseDeletions({At(10), At(20), bad(30), At(40)}, {.keep_last = 2})), (StepList{10}))
+      << "30 stays until two good ones are newer";
+  EXPECT_EQ(Steps(ChooseDeletions({At(10), bad(20), At(30), At(40)}, {.keep_last = 2})), (StepList{10, 20}));
+  EXPECT_TRUE(ChooseDeletions({bad(10), bad(20)}, {.keep_last = 1}).empty()) << "nothing good is newer";
+  EXPECT_EQ(Steps(ChooseDeletions({bad(100), At(110), At(210), At(220)}, {.keep_last = 1, .keep_every = 100})),
+            (StepList{100}))
+      << "the milestone is the next good one";
+  EXPECT_EQ(Steps(ChooseDeletions({bad(10), At(20), At(30)}, {.keep_last = 1, .keep_best = 1})), (StepList{10, 20}));
+  RetentionCandidate pinned = bad(10);
+  pinned.pinned = true;
+  EXPECT_TRUE(ChooseDeletions({pinned, At(20)}, {.keep_last = 1}).empty());
+}
+
 TEST(RetentionTest, KeepsEveryNth) {
   EXPECT_EQ(Steps(ChooseDeletions({At(100), At(150), At(200), At(250)}, {.keep_last = 1, .keep_every = 100})),
             (StepList{150}));

@@ -137,6 +137,23 @@ TEST_F(FoldersTest, WhatIsNotOursIsNotTouched) {
   EXPECT_TRUE(found.problems.empty());
 }
 
+TEST_F(FoldersTest, AQuarantineIsReadFromItsMark) {
+  Commit(100, 3);
+  Commit(200, 3);
+  const commit::CheckpointId id{Generation(3), Step(100)};
+  const std::string mark = folders.Checkpoint(job, id) + "/.quarantined";
+  Write(mark, EncodeQuarantine({"a bad chunk", "2026-01-02T03:04:05Z"}));
+  EXPECT_EQ(Scan().catalogue.at(job).checkpoints.at(id).quarantine, "a bad chunk");
+  EXPECT_EQ(Scan().catalogue.at(job).checkpoints.at({Generation(3), Step(200)}).quarantine, "");
+  // What the index says is not believed against the mark.
+  commit::Catalogue known = Scan().catalogue;
+  Write(mark, "nonsense");
+  EXPECT_NE(Scan(&known).catalogue.at(job).checkpoints.at(id).quarantine, "a bad chunk");
+  EXPECT_NE(Scan(&known).catalogue.at(job).checkpoints.at(id).quarantine, "");
+  ASSERT_TRUE(files.Remove(mark));
+  EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.at(id).quarantine, "");
+}
+
 TEST_F(FoldersTest, KnownCheckpointsAreNotReadAgain) {
   Commit(100, 3);
   commit::Catalogue known;

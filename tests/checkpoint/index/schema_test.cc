@@ -21,6 +21,7 @@ commit::CommittedInfo Info(const std::string& reason) {
   info.pinned = true;
   info.digest = "abc";
   info.metrics = {{"loss", 0.125}};
+  info.quarantine = "a bad chunk";
   return info;
 }
 
@@ -52,6 +53,7 @@ TEST(SchemaTest, ACatalogueComesBackAsItWent) {
   EXPECT_EQ(info.bytes, 123U);
   EXPECT_EQ(info.metrics.at("loss"), 0.125);
   EXPECT_TRUE(info.pinned);
+  EXPECT_EQ(info.quarantine, "a bad chunk");
   EXPECT_TRUE(ReplaceCatalogue(index, catalogue)->empty()) << "nothing left to change";
 }
 
@@ -65,6 +67,23 @@ TEST(SchemaTest, ReplacingDropsWhatIsNotWanted) {
   ASSERT_TRUE(index.Write(old));
   ASSERT_TRUE(index.Write(*ReplaceCatalogue(index, {})));
   EXPECT_EQ(index.Scan("")->size(), 1U) << "the schema's version";
+}
+
+TEST(SchemaTest, TheScrubbersProgressStaysWhateverTheCatalogueSays) {
+  base::MemoryIndex index;
+  base::IndexBatch batch;
+  batch.Put(std::string(kScrubKey), "progress");
+  ASSERT_TRUE(index.Write(batch));
+  ASSERT_TRUE(index.Write(*ReplaceCatalogue(index, {})));
+  EXPECT_EQ(*index.Get(kScrubKey), "progress");
+  EXPECT_TRUE(ReadCatalogue(index)->empty());
+}
+
+TEST(SchemaTest, ARecordOfAnOlderReleaseIsNotQuarantined) {
+  const auto decoded = DecodeCheckpointRecord(
+      R"({"bytes":1,"created":"","reason":"","world_size":1,"pinned":false,"digest":"","metrics":{}})");
+  ASSERT_TRUE(decoded) << decoded.error().Text();
+  EXPECT_EQ(decoded->quarantine, "");
 }
 
 TEST(SchemaTest, MetricsThatAreNotFiniteDoNotSpoilARecord) {
