@@ -74,7 +74,7 @@ int CkptMain(int argc, char** argv) {
   using namespace cli;  // NOLINT: the list below reads better
   return RunVerbs("belay ckpt", "Looks at, checks and looks after a job's checkpoints.",
                   {ListVerb(), ShowVerb(), InspectVerb(), VerifyVerb(), DuVerb(), PinVerb(), UnpinVerb(),
-                   QuarantineVerb(), UnquarantineVerb(), RemoveVerb(), ExportVerb(), ReindexVerb()},
+                   QuarantineVerb(), UnquarantineVerb(), RemoveVerb(), ExportVerb(), ReindexVerb(), BenchVerb()},
                   argc, argv);
 }
 

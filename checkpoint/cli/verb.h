@@ -27,6 +27,7 @@ Verb ShowVerb();
 Verb InspectVerb();
 Verb VerifyVerb();
 Verb DuVerb();
+Verb BenchVerb();
 Verb PinVerb();
 Verb UnpinVerb();
 Verb QuarantineVerb();

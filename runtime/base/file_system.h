@@ -95,6 +95,13 @@ std::unique_ptr<File> FileFromDescriptor(UniqueFd descriptor, const std::string&
 // io_uring is refused) or "buffered" (with write-behind, where O_DIRECT is refused or means nothing, as on tmpfs).
 std::string_view BulkWriterName(const std::string& directory);
 
+// How bulk transfers are cut up: so many blocks of so many bytes in flight at once.
+struct BulkShape {
+  std::uint64_t block_bytes = 0;
+  unsigned queue_depth = 0;
+};
+BulkShape BulkTransferShape();
+
 // An advisory lock on a file (flock(2)), held until destroyed or the process ends, however it ends.
 class FileLock {
  public:

@@ -149,6 +149,8 @@ std::string_view BulkWriterName(const std::string& directory) {
   return BulkMethodName(file.method());
 }
 
+BulkShape BulkTransferShape() { return {kBulkBlockBytes, kBulkQueueDepth}; }
+
 Result<std::optional<FileLock>> FileLock::TryAcquire(const std::string& path) {
   BELAY_ASSIGN(UniqueFd fd, OpenFd(path, O_RDWR | O_CREAT, 0600));
   while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
