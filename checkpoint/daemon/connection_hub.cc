@@ -46,12 +46,13 @@ struct ConnectionHub::Client {
   }
 };
 
-ConnectionHub::ConnectionHub(base::Listener& listener, HubOptions options, Handlers handlers)
-    : listener_(listener), options_(std::move(options)), handlers_(std::move(handlers)) {}
+ConnectionHub::ConnectionHub(base::Listener& listener, HubOptions options)
+    : listener_(listener), options_(std::move(options)) {}
 
 ConnectionHub::~ConnectionHub() { Stop(); }
 
-void ConnectionHub::Start() {
+void ConnectionHub::Start(Handlers handlers) {
+  handlers_ = std::move(handlers);
   accepter_ = std::thread([this] { AcceptLoop(); });
 }
 

@@ -33,23 +33,35 @@ struct HubOptions {
   base::Duration hello_timeout = std::chrono::seconds(5);
 };
 
-class ConnectionHub {
+// Who talks to the service. A simulation brings clients without sockets.
+class Clients {
  public:
   struct Handlers {
     std::function<void(commit::ConnectionId, const base::Peer&)> opened;
     std::function<void(commit::RequestRef, const wire::Request&)> request;
     std::function<void(commit::ConnectionId)> closed;  // after it nothing more is heard of the connection
   };
-  ConnectionHub(base::Listener& listener, HubOptions options, Handlers handlers);
-  ~ConnectionHub();  // Stop()
+  virtual ~Clients() = default;  // Stop()
+  virtual void Start(Handlers handlers) = 0;
+  // Closes every connection, after what is queued for it has been sent. No handler is called any more.
+  virtual void Stop() = 0;
+  // Dropped if the connection has gone.
+  virtual void Send(commit::ConnectionId connection, const wire::Response& response,
+                    std::vector<base::UniqueFd> descriptors) = 0;
+};
 
-  void Start();
+class ConnectionHub final : public Clients {
+ public:
+  ConnectionHub(base::Listener& listener, HubOptions options);
+  ~ConnectionHub() override;
+
+  void Start(Handlers handlers) override;
   // Takes no more callers; those that are here stay.
   void StopAccepting();
-  // Closes every connection, after what is queued for it has been sent. Joins all threads.
-  void Stop();
-  // Dropped if the connection has gone.
-  void Send(commit::ConnectionId connection, const wire::Response& response, std::vector<base::UniqueFd> descriptors);
+  // Joins all threads.
+  void Stop() override;
+  void Send(commit::ConnectionId connection, const wire::Response& response,
+            std::vector<base::UniqueFd> descriptors) override;
 
  private:
   struct Client;
@@ -61,7 +73,7 @@ class ConnectionHub {
 
   base::Listener& listener_;
   const HubOptions options_;
-  const Handlers handlers_;
+  Handlers handlers_;  // set once, before the threads
   std::mutex mutex_;
   std::map<commit::ConnectionId, std::shared_ptr<Client>> clients_;  // guarded by mutex_
   commit::ConnectionId next_id_ = 1;                                 // accepting thread only

@@ -13,6 +13,7 @@
 #include "checkpoint/client/locate.h"
 #include "checkpoint/daemon/service.h"
 #include "checkpoint/daemon/startup.h"
+#include "checkpoint/index/rocksdb_index.h"
 #include "checkpoint/staging/memory_budget.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/log.h"
@@ -137,6 +138,7 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   options.data_dir = flags.data_dir;
   options.socket = flags.socket;
   options.version = BELAY_VERSION;
+  options.writer = base::BulkWriterName(flags.data_dir);  // finding out takes a file
   options.uid = base::UserId();
   options.pid = base::ProcessId();
   options.instance = base::RandomSeed();
@@ -159,7 +161,7 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   };
 
   const auto serve = [&]() -> base::Status {
-    BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid));
+    BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid, OpenRocksIndex));
     std::size_t checkpoints = 0;
     for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
     BELAY_ASSIGN(auto listener, base::UnixTransport().Listen(flags.socket));
@@ -169,7 +171,8 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
                               {"checkpoints", checkpoints},
                               {"version", options.version},
                               {"memory_budget", base::HumanBytes(flags.memory_budget)}});
-    Service service(options, files, clock, *listener, std::move(recovered.index), std::move(recovered.catalogue));
+    Service service(options, files, clock, MachineParts(options, *listener), std::move(recovered.index),
+                    std::move(recovered.catalogue));
     std::thread watcher([&] {
       while (true) {
         const auto signal = signals.Next(std::nullopt);

@@ -15,18 +15,6 @@ namespace belay::checkpoint {
 
 namespace {
 
-HubOptions HubOptionsOf(const ServiceOptions& options) {
-  HubOptions hub;
-  hub.welcome.set_protocol_version(kProtocolVersion);
-  hub.welcome.set_belay_version(options.version);
-  hub.welcome.set_pid(options.pid);
-  hub.welcome.set_data_dir(options.data_dir);
-  hub.welcome.set_instance(base::Str(options.instance));
-  hub.daemon_uid = options.uid;
-  hub.same_user_only = options.uid != 0 || options.core.is_private;
-  return hub;
-}
-
 ScrubProgress StoredProgress(base::Index& index) {
   const auto stored = index.Get(index::kScrubKey);
   return stored && *stored ? DecodeScrubProgress(**stored) : ScrubProgress{};
@@ -40,33 +28,22 @@ std::string OwnerName(const commit::JobKey& job) { return base::Str(job); }
 
 }  // namespace
 
-Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, base::Listener& listener,
+Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, ServiceParts parts,
                  std::unique_ptr<base::Index> index, commit::Catalogue catalogue)
     : options_(std::move(options)),
       folders_(options_.data_dir),
       files_(files),
       clock_(clock),
       started_(clock.Now()),
-      writer_name_(base::BulkWriterName(options_.data_dir)),
       index_(std::move(index)),
       publisher_(files, clock, folders_, *index_, options_.uid),
-      staging_(options_.touch_threads),
       core_(options_.core, std::move(catalogue), clock.Now()),
       scrub_plan_(options_.scrub, StoredProgress(*index_), clock.Now()),
       scrub_gate_(clock, options_.scrub.bytes_per_second),
-      hub_(listener, HubOptionsOf(options_),
-           {[this](commit::ConnectionId id, const base::Peer& peer) {
-              Post(commit::ConnectionOpened{id, peer.uid, peer.pid});
-            },
-            [this](commit::RequestRef ref, const wire::Request& request) { RequestCame(ref, request); },
-            [this](commit::ConnectionId id) { Post(commit::ConnectionClosed{id}); }}),
-      openers_(1),
-      publishing_(1),
-      writers_(options_.writers),
-      scrubbing_(1) {}
+      parts_(std::move(parts)) {}
 
 Service::~Service() {
-  hub_.Stop();
+  parts_.clients->Stop();
   scrub_gate_.Close();
 }
 
@@ -80,9 +57,16 @@ void Service::Post(LoopEvent event) {
   changed_.notify_one();
 }
 
+void Service::Start() {
+  parts_.clients->Start({[this](commit::ConnectionId id, const base::Peer& peer) {
+                           Post(commit::ConnectionOpened{id, peer.uid, peer.pid});
+                         },
+                         [this](commit::RequestRef ref, const wire::Request& request) { RequestCame(ref, request); },
+                         [this](commit::ConnectionId id) { Post(commit::ConnectionClosed{id}); }});
+}
+
 void Service::Run() {
-  hub_.Start();
-  Scrub();
+  Start();
   while (!exiting_) {
     LoopEvent event = commit::Event(commit::Tick{});
     {
@@ -98,11 +82,31 @@ void Service::Run() {
         events_.pop_front();
       }
     }
-    std::visit([this](const auto& what) { Take(what); }, event);
-    Scrub();
+    Handle(event);
   }
-  hub_.Stop();
+  parts_.clients->Stop();
   scrub_gate_.Close();
+}
+
+bool Service::Turn() {
+  LoopEvent event = commit::Event(commit::Tick{});
+  {
+    const auto deadline = NextDeadline();
+    const std::scoped_lock lock(mutex_);
+    if (!events_.empty()) {
+      event = std::move(events_.front());
+      events_.pop_front();
+    } else if (!deadline || *deadline > clock_.Now()) {
+      return false;
+    }
+  }
+  Handle(event);
+  return true;
+}
+
+void Service::Handle(const LoopEvent& event) {
+  std::visit([this](const auto& what) { Take(what); }, event);
+  Scrub();
 }
 
 std::optional<base::SteadyTime> Service::NextDeadline() {
@@ -177,7 +181,7 @@ void Service::Perform(commit::Reply& reply) {
   std::vector<base::UniqueFd> descriptors;
   ToWire(reply.body, folders_, response);
   if (const auto* attached = std::get_if<commit::Attached>(&reply.body)) {
-    const auto memory = staging_.Find(OwnerName(attached->job), attached->rank);
+    const auto memory = parts_.staging->Find(OwnerName(attached->job), attached->rank);
     auto descriptor = memory ? memory->Descriptor() : base::Fail(base::Code::kInternal, "no staging memory");
     if (!descriptor) return AnswerFailure(reply.ref, descriptor.error());
     descriptors.push_back(*std::move(descriptor));
@@ -185,13 +189,13 @@ void Service::Perform(commit::Reply& reply) {
   if (response.has_daemon_report()) {
     FillScrubReport(*response.mutable_daemon_report()->mutable_scrub());
     // Asks the disk, which may hang: not on this thread.
-    openers_.Submit([this, connection = reply.ref.connection, response = std::move(response)]() mutable {
+    parts_.openers->Submit([this, connection = reply.ref.connection, response = std::move(response)]() mutable {
       FillReport(*response.mutable_daemon_report());
-      hub_.Send(connection, response, {});
+      parts_.clients->Send(connection, response, {});
     });
     return;
   }
-  hub_.Send(reply.ref.connection, response, std::move(descriptors));
+  parts_.clients->Send(reply.ref.connection, response, std::move(descriptors));
 }
 
 void Service::FillReport(wire::DaemonReport& report) {
@@ -204,7 +208,7 @@ void Service::FillReport(wire::DaemonReport& report) {
     report.set_disk_available_bytes(space->available_bytes);
     report.set_disk_total_bytes(space->total_bytes);
   }
-  report.set_writer(writer_name_);
+  report.set_writer(options_.writer);
   report.set_private_(options_.core.is_private);
 }
 
@@ -222,23 +226,24 @@ void Service::FillScrubReport(wire::ScrubReport& report) const {
 
 void Service::Perform(commit::AllocateStaging& order) {
   commit::StagingAllocated event{order.ref, order.job, order.rank, std::nullopt};
-  if (auto made = staging_.Allocate(OwnerName(order.job), order.rank, order.bytes); !made) event.error = made.error();
+  if (auto made = parts_.staging->Allocate(OwnerName(order.job), order.rank, order.bytes); !made)
+    event.error = made.error();
   Post(std::move(event));
 }
 
-void Service::Perform(commit::FreeStaging& order) { staging_.Free(OwnerName(order.job), order.rank); }
+void Service::Perform(commit::FreeStaging& order) { parts_.staging->Free(OwnerName(order.job), order.rank); }
 
 void Service::Perform(commit::PersistGeneration& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Persist(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Persist(order)); });
 }
 
 void Service::Perform(commit::StartWrite& order) {
   // Held until the write ends, also if the pool frees it meanwhile.
-  auto memory = staging_.Find(OwnerName(order.job), order.rank);
-  writers_.Submit([this, memory = std::move(memory), order = std::move(order)] {
+  auto memory = parts_.staging->Find(OwnerName(order.job), order.rank);
+  parts_.writers->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     commit::WriteFinished written = WriteRankFiles(files_, clock_, folders_, order, bytes);
-    publishing_.Submit([this, written = std::move(written), inspect_only = order.inspect_only] {
+    parts_.publishing->Submit([this, written = std::move(written), inspect_only = order.inspect_only] {
       if (!written.error && !inspect_only) publisher_.RecordPrepared(written);
       Post(written);
     });
@@ -246,7 +251,7 @@ void Service::Perform(commit::StartWrite& order) {
 }
 
 void Service::Perform(commit::PublishManifest& order) {
-  publishing_.Submit([this, order = std::move(order)] {
+  parts_.publishing->Submit([this, order = std::move(order)] {
     commit::ManifestFinished finished = publisher_.Publish(order);
     if (!finished.error && !order.memory_only) {
       base::LogInfo("committed", {{"job", order.job},
@@ -260,15 +265,15 @@ void Service::Perform(commit::PublishManifest& order) {
 }
 
 void Service::Perform(commit::DiscardFiles& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Discard(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Discard(order)); });
 }
 
 void Service::Perform(commit::DeleteCheckpoint& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Delete(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Delete(order)); });
 }
 
 void Service::Perform(commit::PersistPin& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Pin(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Pin(order)); });
 }
 
 void Service::Perform(commit::PersistQuarantine& order) {
@@ -285,23 +290,23 @@ void Service::Perform(commit::RepairFile& order) {
 }
 
 void Service::Perform(commit::RebuildIndex& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Rebuild(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Rebuild(order)); });
 }
 
 void Service::Perform(commit::OpenFromMemory& order) {
-  const auto find = [&](base::Rank rank) { return staging_.Find(OwnerName(order.job), rank); };
+  const auto find = [&](base::Rank rank) { return parts_.staging->Find(OwnerName(order.job), rank); };
   auto opened = OpenMemoryFiles(order, find);
   if (!opened) return AnswerFailure(order.ref, opened.error());
   opened->response.set_id(order.ref.id);
-  hub_.Send(order.ref.connection, opened->response, std::move(opened->descriptors));
+  parts_.clients->Send(order.ref.connection, opened->response, std::move(opened->descriptors));
 }
 
 void Service::Perform(commit::OpenFromDisk& order) {
-  openers_.Submit([this, order = std::move(order)] {
+  parts_.openers->Submit([this, order = std::move(order)] {
     auto opened = OpenDiskFiles(files_, folders_.Checkpoint(order.job, order.id), order.files);
     if (!opened) return AnswerFailure(order.ref, opened.error());
     opened->response.set_id(order.ref.id);
-    hub_.Send(order.ref.connection, opened->response, std::move(opened->descriptors));
+    parts_.clients->Send(order.ref.connection, opened->response, std::move(opened->descriptors));
   });
 }
 

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -21,35 +22,18 @@
 #include "checkpoint/daemon/publisher.h"
 #include "checkpoint/daemon/scrub_files.h"
 #include "checkpoint/daemon/scrub_plan.h"
-#include "checkpoint/daemon/worker_pool.h"
+#include "checkpoint/daemon/service_parts.h"
 #include "checkpoint/index/folders.h"
-#include "checkpoint/staging/staging_pool.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/file_system.h"
 #include "runtime/base/index.h"
-#include "runtime/base/transport.h"
 
 namespace belay::checkpoint {
 
-struct ServiceOptions {
-  std::string data_dir;
-  std::string socket;
-  std::string version;
-  std::uint32_t uid = 0;
-  std::int32_t pid = 0;
-  std::uint64_t instance = 0;  // random
-  int writers = 4;
-  int touch_threads = 2;
-  commit::CoreConfig core;
-  // Called on the loop's thread when the core wants to leave at once: writes that hang must not hold the process. May
-  // be empty.
-  std::function<void()> forced_exit;
-  ScrubOptions scrub;
-};
-
 class Service {
  public:
-  Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, base::Listener& listener,
+  // The parts bring their threads, or none: then all happens on the thread that calls Turn().
+  Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, ServiceParts parts,
           std::unique_ptr<base::Index> index, commit::Catalogue catalogue);
   ~Service();
 
@@ -57,6 +41,14 @@ class Service {
   void Run();
   // Drain and leave. Any thread.
   void Stop();
+
+  // What Run() does, for a caller with a loop of its own: Start() once, then Turn() as often as wanted. Turn handles
+  // one event, or the passing of NextDeadline(); false if neither has come. After exited() there is nothing to do.
+  void Start();
+  bool Turn();
+  std::optional<base::SteadyTime> NextDeadline();
+  bool exited() const { return exiting_; }
+  const commit::State& state() const { return core_.state(); }
 
  private:
   // What happens to the loop: to the core, or the end of a scrubber's read.
@@ -66,8 +58,8 @@ class Service {
   void Take(const ScrubResult& result);
   void Scrub();
   void StoreScrubProgress();
-  std::optional<base::SteadyTime> NextDeadline();
   void RequestCame(commit::RequestRef ref, const wire::Request& request);
+  void Handle(const LoopEvent& event);
   void CarryOut(commit::Action action);
   void Perform(commit::Reply& reply);
   void Perform(commit::AllocateStaging& order);
@@ -94,10 +86,8 @@ class Service {
   base::FileSystem& files_;
   base::Clock& clock_;
   const base::SteadyTime started_;
-  const std::string writer_name_;  // how files are written here; finding out takes a file
   std::unique_ptr<base::Index> index_;
   Publisher publisher_;
-  StagingPool staging_;
   commit::Core core_;     // loop thread only
   ScrubPlan scrub_plan_;  // loop thread only
   ScrubGate scrub_gate_;
@@ -107,12 +97,7 @@ class Service {
   std::condition_variable changed_;
   std::deque<LoopEvent> events_;  // guarded by mutex_
 
-  // Last, so that their threads end before what they use.
-  ConnectionHub hub_;
-  WorkerPool openers_;
-  WorkerPool publishing_;
-  WorkerPool writers_;
-  WorkerPool scrubbing_;
+  ServiceParts parts_;  // last, so that their threads end before what they use
 };
 
 }  // namespace belay::checkpoint

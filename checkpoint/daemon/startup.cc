@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "checkpoint/index/rocksdb_index.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/log.h"
 
@@ -18,30 +17,37 @@ struct Opened {
   commit::Catalogue catalogue;
 };
 
-base::Result<Opened> OpenAndRead(base::FileSystem& files, const std::string& directory) {
+base::Result<Opened> OpenAndRead(base::FileSystem& files, const std::string& directory, const OpenIndex& open_index) {
   Opened opened;
-  BELAY_ASSIGN(opened.index, OpenRocksIndex(files, directory));
+  BELAY_ASSIGN(opened.index, open_index(files, directory));
   BELAY_ASSIGN(opened.catalogue, index::ReadCatalogue(*opened.index));
   return opened;
 }
 
 // The index holds nothing that the files do not say, so a damaged one is thrown away.
-base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& directory) {
-  auto opened = OpenAndRead(files, directory);
+base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& directory, const OpenIndex& open_index) {
+  auto opened = OpenAndRead(files, directory, open_index);
   if (opened || opened.error().code == Code::kNoSpace || opened.error().code == Code::kReadOnly ||
       opened.error().code == Code::kPermissionDenied) {
     return opened;
   }
   base::LogWarning("index_replaced", {{"why", opened.error().Text()}});
   BELAY_TRY(base::RemoveTree(files, directory));
-  return OpenAndRead(files, directory);
+  return OpenAndRead(files, directory, open_index);
 }
 
 }  // namespace
 
+<<<<<<< HEAD
 base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,
                                           const commit::Catalogue& known, std::uint32_t daemon_uid) {
   BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &known, daemon_uid));
+=======
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid,
+                                const OpenIndex& open_index) {
+  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index(), open_index));
+  BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &opened.catalogue, daemon_uid));
+>>>>>>> 4fe39e9 (Daemon: the service takes its clients, threads and staging memory as parts, fault points can be decided by a function)
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
   if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
     base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read

@@ -2,7 +2,9 @@
 // the files, and what no checkpoint owns is removed.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "checkpoint/commit/types.h"
 #include "checkpoint/index/folders.h"
@@ -17,8 +19,13 @@ struct Recovered {
   commit::Catalogue catalogue;
 };
 
+// Opens or makes the index in a folder.
+using OpenIndex =
+    std::function<base::Result<std::unique_ptr<base::Index>>(base::FileSystem& files, const std::string& directory)>;
+
 // kIo, kNoSpace, kReadOnly, kPermissionDenied: the data directory cannot be used.
-base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid);
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid,
+                                const OpenIndex& open_index);
 
 // The second half of it, for an index that is open already and says `known`.
 base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,

@@ -10,12 +10,19 @@
 
 namespace belay::checkpoint {
 
-class WorkerPool {
+// Where the service's tasks go. A simulation brings one that runs them when its seed says so.
+class Executor {
  public:
   using Task = std::function<void()>;
+  virtual ~Executor() = default;  // drops tasks that have not begun, waits for those that have
+  virtual void Submit(Task task) = 0;
+};
+
+class WorkerPool final : public Executor {
+ public:
   explicit WorkerPool(int threads);
-  ~WorkerPool();  // drops tasks that have not begun, waits for those that have
-  void Submit(Task task);
+  ~WorkerPool() override;
+  void Submit(Task task) override;
 
  private:
   void Loop();

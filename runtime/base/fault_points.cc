@@ -64,7 +64,8 @@ struct Slot {
 enum : int { kUnread, kDisarmed, kArmed };
 std::atomic<int> g_state{kUnread};
 std::mutex g_mutex;
-std::array<Slot, kCount> g_slots;  // guarded by g_mutex
+std::array<Slot, kCount> g_slots;                  // guarded by g_mutex
+std::function<Status(std::string_view)> g_decide;  // guarded by g_mutex; if set, asked instead of the slots
 
 std::size_t IndexOf(std::string_view name) {
   const Point* found = std::ranges::lower_bound(kPoints, name, {}, &Point::name);
@@ -148,8 +149,10 @@ Status FaultPoint(std::string_view name) {
   const std::size_t index = IndexOf(name);
   BELAY_CHECK(index != kCount, "fault point ", name, " is not in fault_points.cc");
   Action action = Action::kNone;
+  std::function<Status(std::string_view)> decide;
   {
     const std::scoped_lock lock(g_mutex);
+    decide = g_decide;
     Slot& slot = g_slots[index];
     ++slot.passed;
     if (slot.action != Action::kNone && (slot.at == 0 || slot.at == slot.passed)) {
@@ -157,7 +160,7 @@ Status FaultPoint(std::string_view name) {
       action = slot.action;
     }
   }
-  return Fire(name, action);
+  return decide ? decide(name) : Fire(name, action);
 }
 
 Status ArmFaults(std::string_view plan) {
@@ -170,13 +173,22 @@ Status ArmFaults(std::string_view plan) {
   }
   const std::scoped_lock lock(g_mutex);
   g_slots = slots;
+  g_decide = nullptr;
   g_state = kArmed;
   return {};
+}
+
+void DecideFaults(std::function<Status(std::string_view name)> decide) {
+  const std::scoped_lock lock(g_mutex);
+  g_slots = {};
+  g_decide = std::move(decide);
+  g_state = kArmed;
 }
 
 void DisarmFaults() {
   const std::scoped_lock lock(g_mutex);
   g_slots = {};
+  g_decide = nullptr;
   g_state = kDisarmed;
 }
 

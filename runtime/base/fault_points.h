@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +21,8 @@ Status FaultPoint(std::string_view name);
 // Arms as in BELAY_FAULTS; kInvalidArgument on a bad plan or unknown name.
 Status ArmFaults(std::string_view plan);
 void DisarmFaults();
+// In place of a plan: asks at every passage. For a simulation, which decides from its seed.
+void DecideFaults(std::function<Status(std::string_view name)> decide);
 
 struct FaultPointInfo {
   std::string_view name;

@@ -53,6 +53,20 @@ TEST_F(FaultPointsTest, FiresAtTheNamedPassageOnly) {
   EXPECT_EQ(Info(kPoint).fired, 1U);
 }
 
+TEST_F(FaultPointsTest, AsksWhoDecidesInPlaceOfAPlan) {
+  ASSERT_OK(ArmFaults("file.durable.after_sync=io"));
+  std::string asked;
+  DecideFaults([&](std::string_view name) -> Status {
+    asked = name;
+    return name == "index.write" ? Fail(Code::kNoSpace, "decided") : Status();
+  });
+  EXPECT_OK(FaultPoint(kPoint));
+  EXPECT_EQ(asked, kPoint);
+  EXPECT_CODE(FaultPoint("index.write"), kNoSpace);
+  DisarmFaults();
+  EXPECT_OK(FaultPoint("index.write"));
+}
+
 TEST_F(FaultPointsTest, RefusesBadPlans) {
   for (const char* plan : {"file.durable.after_sync", "no.such.point=io", "file.durable.after_sync=explode",
                            "file.durable.after_sync=io@0", "file.durable.after_sync=io@x",

@@ -1,0 +1,47 @@
+#include "checkpoint/daemon/service_parts.h"
+
+#include <utility>
+
+#include "checkpoint/daemon/wire.h"
+
+namespace belay::checkpoint {
+
+namespace {
+
+HubOptions HubOptionsOf(const ServiceOptions& options) {
+  HubOptions hub;
+  hub.welcome.set_protocol_version(kProtocolVersion);
+  hub.welcome.set_belay_version(options.version);
+  hub.welcome.set_pid(options.pid);
+  hub.welcome.set_data_dir(options.data_dir);
+  hub.welcome.set_instance(base::Str(options.instance));
+  hub.daemon_uid = options.uid;
+  hub.same_user_only = options.uid != 0 || options.core.is_private;
+  return hub;
+}
+
+class PooledStaging final : public Staging {
+ public:
+  explicit PooledStaging(int touch_threads) : pool_(touch_threads) {}
+  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) override {
+    return pool_.Allocate(owner, rank, bytes);
+  }
+  void Free(const std::string& owner, base::Rank rank) override { pool_.Free(owner, rank); }
+  std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const override {
+    return pool_.Find(owner, rank);
+  }
+
+ private:
+  StagingPool pool_;
+};
+
+}  // namespace
+
+ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener) {
+  return {std::make_unique<PooledStaging>(options.touch_threads),
+          std::make_unique<ConnectionHub>(listener, HubOptionsOf(options)), std::make_unique<WorkerPool>(1),
+          std::make_unique<WorkerPool>(1), std::make_unique<WorkerPool>(options.writers),
+          std::make_unique<WorkerPool>(1)};
+}
+
+}  // namespace belay::checkpoint

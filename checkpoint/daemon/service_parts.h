@@ -1,0 +1,53 @@
+// What the service stands on beside files, clock and index: clients, threads, staging memory. On a machine these are
+// sockets, worker threads and touched memfds; a simulation brings its own and has the same Service in one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "checkpoint/commit/core.h"
+#include "checkpoint/daemon/connection_hub.h"
+#include "checkpoint/daemon/scrub_plan.h"
+#include "checkpoint/daemon/worker_pool.h"
+#include "checkpoint/staging/staging_pool.h"
+#include "runtime/base/transport.h"
+
+namespace belay::checkpoint {
+
+struct ServiceOptions {
+  std::string data_dir;
+  std::string socket;
+  std::string version;
+  std::string writer;  // how files are written here, for the report
+  std::uint32_t uid = 0;
+  std::int32_t pid = 0;
+  std::uint64_t instance = 0;  // random
+  int writers = 4;
+  int touch_threads = 2;
+  commit::CoreConfig core;
+  // Called on the loop's thread when the core wants to leave at once: writes that hang must not hold the process. May
+  // be empty.
+  std::function<void()> forced_exit;
+  ScrubOptions scrub;
+};
+
+// As StagingPool.
+class Staging {
+ public:
+  virtual ~Staging() = default;
+  virtual base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) = 0;
+  virtual void Free(const std::string& owner, base::Rank rank) = 0;
+  virtual std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const = 0;
+};
+
+// All are there. Destroyed from the last to the first: whoever submits goes before the one it submits to.
+struct ServiceParts {
+  std::unique_ptr<Staging> staging;
+  std::unique_ptr<Clients> clients;
+  std::unique_ptr<Executor> openers, publishing, writers, scrubbing;
+};
+ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener);
+
+}  // namespace belay::checkpoint
