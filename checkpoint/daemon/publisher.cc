@@ -282,6 +282,7 @@ commit::ReindexFinished Publisher::Rebuild(const commit::RebuildIndex& order) {
     return event;
   }
   if (const auto known = index::ReadCatalogue(index_)) {  // a damaged .generation file must not take one back
+    index::KeepUnseen(folders_, *known, *found);
     for (const auto& [key, job] : *known) {
       commit::CataloguedJob& same = found->catalogue[key];
       if (same.checkpoints.empty() && same.generation.value() == 0) same.owner_uid = job.owner_uid;

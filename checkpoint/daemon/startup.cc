@@ -59,6 +59,7 @@ base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& f
     else
       base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
   }
+  index::KeepUnseen(folders, opened.catalogue, found);
   for (auto& [key, job] : found.catalogue) {
     if (const auto old = known.find(key); old != known.end()) {
       job.generation = std::max(job.generation, old->second.generation);

@@ -32,11 +32,12 @@ class Walk {
       : files_(files), folders_(folders), known_(known), default_owner_(default_owner) {}
 
   base::Result<Found> Run() {
-    BELAY_ASSIGN(const auto projects, NamedFolders(files_, folders_.data_dir()));
+    BELAY_ASSIGN(const auto projects, NamedFolders(folders_.data_dir()));
     for (const std::string& project : projects) {
-      const auto jobs = NamedFolders(files_, folders_.data_dir() + "/" + project);
+      const std::string path = folders_.data_dir() + "/" + project;
+      const auto jobs = NamedFolders(path);
       if (!jobs) {
-        found_.problems.push_back(jobs.error().Text());
+        Unseen(path, jobs.error());
         continue;
       }
       for (const std::string& job : *jobs) WalkJob({project, job});
@@ -45,12 +46,30 @@ class Walk {
   }
 
  private:
+  // Names of folders in `path` that are valid project or job names, sorted.
+  base::Result<std::vector<std::string>> NamedFolders(const std::string& path) {
+    BELAY_ASSIGN(const auto names, files_.List(path));
+    std::vector<std::string> folders;
+    for (const std::string& name : names) {
+      if (!ValidateName("folder", name)) continue;  // ours alone, or somebody else's file
+      const auto info = files_.Stat(path + "/" + name);
+      if (!info)
+        Unseen(path + "/" + name, info.error());
+      else if (info->is_directory)
+        folders.push_back(name);
+    }
+    return folders;
+  }
+
+  void Unseen(const std::string& path, const base::Error& error) {
+    if (error.code == Code::kNotFound) return;  // it went meanwhile
+    found_.problems.push_back(error.Text());
+    found_.unseen.push_back(path);
+  }
+
   void WalkJob(const commit::JobKey& key) {
     const auto names = files_.List(folders_.Job(key));
-    if (!names) {
-      found_.problems.push_back(names.error().Text());
-      return;
-    }
+    if (!names) return Unseen(folders_.Job(key), names.error());
     commit::CataloguedJob job;
     job.owner_uid = default_owner_;
     bool is_ours = false;
@@ -58,6 +77,7 @@ class Walk {
       is_ours = true;
       ReadGeneration(key, job);
     }
+    AddHalfMade(folders_.GenerationFile(key), *names);
     for (const std::string& name : *names) {
       const auto parsed = ParseCheckpointDirectoryName(name);
       if (!parsed) continue;
@@ -66,6 +86,13 @@ class Walk {
       WalkCheckpoint(key, {parsed->generation, parsed->step}, job);
     }
     if (is_ours) found_.catalogue[key] = std::move(job);
+  }
+
+  // What base::WriteFileDurably leaves when it is killed.
+  void AddHalfMade(const std::string& path, const std::vector<std::string>& names) {
+    const std::string temporary = path + ".tmp";
+    const std::string name = temporary.substr(temporary.rfind('/') + 1);
+    if (std::binary_search(names.begin(), names.end(), name)) found_.leftovers.push_back(temporary);
   }
 
   void ReadGeneration(const commit::JobKey& key, commit::CataloguedJob& job) {
@@ -83,10 +110,7 @@ class Walk {
   void WalkCheckpoint(const commit::JobKey& key, const commit::CheckpointId& id, commit::CataloguedJob& job) {
     const std::string directory = folders_.Checkpoint(key, id);
     const auto names = files_.List(directory);
-    if (!names) {
-      found_.problems.push_back(names.error().Text());
-      return;
-    }
+    if (!names) return Unseen(directory, names.error());
     const auto has = [&](std::string_view name) {
       return std::binary_search(names->begin(), names->end(), std::string(name));
     };
@@ -94,6 +118,7 @@ class Walk {
       found_.leftovers.push_back(directory);
       return;
     }
+    AddHalfMade(directory + "/" + std::string(kPinnedName), *names);
     if (const commit::CommittedInfo* info = Known(key, id)) {
       job.checkpoints[id] = *info;
       job.checkpoints[id].pinned = has(kPinnedName);
@@ -102,6 +127,7 @@ class Walk {
     }
     const std::string path = directory + "/" + std::string(kManifestName);
     const auto text = base::ReadWholeFile(files_, path, kManifestBytesMax);
+    if (!text && text.error().code != Code::kLimitExceeded) return Unseen(directory, text.error());
     const auto manifest = text ? DecodeManifest(*text) : base::Result<Manifest>(tl::unexpected(text.error()));
     if (!manifest) {
       found_.problems.push_back(base::Str(path, ": ", manifest.error().Text()));
@@ -157,6 +183,21 @@ base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders,
   return Walk(files, folders, known, default_owner).Run();
 }
 
+void KeepUnseen(const Folders& folders, const commit::Catalogue& known, Found& found) {
+  const auto unseen = [&](const std::string& path) {
+    return std::any_of(found.unseen.begin(), found.unseen.end(),
+                       [&](const std::string& folder) { return path == folder || path.starts_with(folder + "/"); });
+  };
+  for (const auto& [key, job] : known) {
+    for (const auto& [id, info] : job.checkpoints) {
+      if (!unseen(folders.Checkpoint(key, id))) continue;
+      const auto [kept, is_new] = found.catalogue.try_emplace(key);
+      if (is_new) kept->second.owner_uid = job.owner_uid;
+      kept->second.checkpoints.try_emplace(id, info);
+    }
+  }
+}
+
 base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, const commit::Catalogue& found,
                            const commit::Catalogue& known) {
   // Folders of projects and jobs with nothing in them yet stand in no catalogue.
@@ -178,8 +219,10 @@ base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, cons
 }
 
 base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory) {
-  // That the manifest has gone may not be durable yet: a crash half-way must not find it again, without its files.
-  if (auto synced = files.SyncDirectory(directory); !synced && synced.error().code != Code::kNotFound) return synced;
+  // Its manifest's end may not be durable yet. Were files to go first, a power loss could leave a manifest without
+  // them.
+  const auto info = files.Stat(directory);
+  if (info && info->is_directory) BELAY_TRY(files.SyncDirectory(directory));
   BELAY_TRY(base::RemoveTree(files, directory));
   const std::string parent = base::ParentPath(directory);
   return base::Exists(files, parent) ? files.SyncDirectory(parent) : base::Status();

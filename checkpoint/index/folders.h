@@ -44,8 +44,9 @@ base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders
 
 struct Found {
   commit::Catalogue catalogue;
-  std::vector<std::string> leftovers;  // folders of checkpoints that were never committed or half deleted
+  std::vector<std::string> leftovers;  // folders of checkpoints never committed or half deleted; half-made small files
   std::vector<std::string> problems;   // what could not be read, in words; nothing is moved or deleted for it
+  std::vector<std::string> unseen;     // folders that could not be looked at: what lies below is not known to be gone
 };
 // Walks the data directory. With `known`, checkpoints that it describes are not read again, only looked for.
 // `default_owner` owns jobs whose .generation file does not say otherwise. kIo, kPermissionDenied: the folder itself.
@@ -57,7 +58,10 @@ base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders,
 base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, const commit::Catalogue& found,
                            const commit::Catalogue& known);
 
-// Deletes what is left of a checkpoint that is none (any more): its folder, durably.
+// Adds what `known` says of unseen folders: an error of the disk must not make a run forget its checkpoints.
+void KeepUnseen(const Folders& folders, const commit::Catalogue& known, Found& found);
+
+// Deletes, durably, what is left of a checkpoint that is none (any more), or a file that never got its name.
 base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory);
 
 commit::CommittedInfo InfoOf(const Manifest& manifest, bool pinned);

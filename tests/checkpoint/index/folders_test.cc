@@ -106,6 +106,17 @@ TEST_F(FoldersTest, ALeftoverLosesItsManifestForGoodBeforeItsFiles) {
   EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{folder}));
 }
 
+TEST_F(FoldersTest, SmallFilesThatNeverGotTheirNameAreLeftOver) {
+  Commit(100, 3);
+  const std::string mark = folders.Checkpoint(job, {Generation(3), Step(100)}) + "/.pinned.tmp";
+  Write(mark, "");
+  Write(folders.GenerationFile(job) + ".tmp", "{");
+  EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{folders.GenerationFile(job) + ".tmp", mark}));
+  for (const std::string& leftover : Scan().leftovers) EXPECT_TRUE(RemoveLeftover(files, leftover));
+  EXPECT_TRUE(Scan().leftovers.empty());
+  EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
+}
+
 TEST_F(FoldersTest, DamageIsReportedAndNothingIsTouched) {
   Commit(100, 3);
   Commit(200, 3);
@@ -159,6 +170,54 @@ TEST_F(FoldersTest, KnownCheckpointsAreNotReadAgain) {
   commit::Catalogue known;
   known[job].checkpoints[{Generation(3), Step(100)}].reason = "from the index";
   EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.begin()->second.reason, "from the index");
+}
+
+// Killed between the rename of the manifest and the sync of its folder, then swept in part, then without power:
+// whatever of that the disk has kept, no manifest is left without its files.
+TEST_F(FoldersTest, ALeftoverNeverComesBackWithoutItsFiles) {
+  const std::string folder = folders.Checkpoint(job, {Generation(3), Step(100)});
+  for (std::uint64_t seed = 1; seed <= 64; ++seed) {
+    SCOPED_TRACE(seed);
+    Commit(100, 3);
+    ASSERT_TRUE(files.Rename(folder + "/manifest.json", folder + "/manifest.deleted"));
+    base::FaultyFileSystem faulty(files);
+    faulty.Add({.path_contains = folder, .operation = base::FileOperation::kRemoveDirectory});
+    EXPECT_FALSE(RemoveLeftover(faulty, folder));
+    files.Crash(seed);
+    if (base::Exists(files, folder + "/manifest.json")) {
+      EXPECT_TRUE(base::Exists(files, folder + "/" + RecordsFileName(base::Rank(0))));
+    }
+    ASSERT_TRUE(base::RemoveTree(files, folder));
+  }
+}
+
+// What the disk refuses to show is reported, and what is known of it stays known.
+TEST_F(FoldersTest, WhatCannotBeLookedAtIsNotGone) {
+  Commit(100, 3);
+  const std::string checkpoint = folders.Checkpoint(job, {Generation(3), Step(100)});
+  commit::Catalogue known;
+  known[job].owner_uid = 1000;
+  known[job].checkpoints[{Generation(3), Step(100)}].reason = "from the index";
+  const std::pair<std::string, base::FileOperation> refused[] = {
+      {"/data/default", base::FileOperation::kStat},  {"/data/default", base::FileOperation::kList},
+      {folders.Job(job), base::FileOperation::kStat}, {folders.Job(job), base::FileOperation::kList},
+      {checkpoint, base::FileOperation::kList},       {"manifest.json", base::FileOperation::kRead}};
+  for (const auto& [path, operation] : refused) {
+    SCOPED_TRACE(path + " " + std::to_string(static_cast<int>(operation)));
+    base::FaultyFileSystem faulty(files);
+    faulty.Add({.path_contains = path, .operation = operation});
+    auto found = ScanFolders(faulty, folders, nullptr, 17);
+    ASSERT_TRUE(found) << found.error().Text();
+    EXPECT_EQ(found->problems.size(), 1U);
+    EXPECT_TRUE(found->catalogue[job].checkpoints.empty());
+    KeepUnseen(folders, known, *found);
+    EXPECT_EQ(found->catalogue.at(job).checkpoints.size(), 1U);
+    EXPECT_TRUE(found->leftovers.empty());
+  }
+  ASSERT_TRUE(files.Remove(checkpoint + "/manifest.json"));
+  Found seen = Scan();
+  KeepUnseen(folders, known, seen);
+  EXPECT_TRUE(seen.catalogue.at(job).checkpoints.empty());
 }
 
 }  // namespace
