@@ -78,6 +78,7 @@ class Core {
   base::Status CheckAttach(const RequestRef& ref, const Attach& request) const;
   base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes);
   void ContinueBeginning(const JobKey& key);
+  bool HeldByOlderRun(ConnectionId connection, const Attach& request) const;
   void DetachConnection(ConnectionId connection, const std::string& why);
   void FreeStagingOf(const JobKey& key, const std::string& why);
   void FreeStagingIfIdle(const JobKey& key);

@@ -241,6 +241,17 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::u
   return {};
 }
 
+// A process of an older generation that is still connected has this rank's memory mapped and may be copying into it,
+// hung and awake again: it keeps that memory to itself.
+bool Core::HeldByOlderRun(ConnectionId connection, const Attach& request) const {
+  const std::int32_t pid = state_.connections.at(connection).pid;
+  return std::any_of(state_.connections.begin(), state_.connections.end(), [&](const auto& entry) {
+    const auto& [id, other] = entry;
+    return other.attachment && other.attachment->job == request.job && other.attachment->rank == request.rank &&
+           other.attachment->generation < request.generation && other.pid != pid;
+  });
+}
+
 void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (auto allowed = CheckAttach(ref, request); !allowed) return Answer(ref, allowed.error());
   Job& job = state_.jobs.at(request.job);
@@ -256,7 +267,8 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
 
   if (!job.snapshot && (!job.memory || !InMemory(job, job.memory->id))) FreeStagingOfFormerWorld(request.job);
   const auto found = job.staging.find(request.rank);
-  const bool fits = found != job.staging.end() && found->second.bytes == bytes;
+  const bool fits =
+      found != job.staging.end() && found->second.bytes == bytes && !HeldByOlderRun(ref.connection, request);
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
     return Answer(ref,
                   Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
@@ -275,7 +287,8 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (fits) return Answer(ref, Attached{request.job, request.rank, bytes, true});
   if (found != job.staging.end()) {
     Do(FreeStaging{request.job, request.rank},
-       base::Str("rank ", request.rank, " of job ", request.job, " needs staging memory of another size"));
+       base::Str("rank ", request.rank, " of job ", request.job,
+                 " needs other staging memory: another size, or one that no older run has mapped"));
     job.staging.erase(found);
     job.memory.reset();
   }

@@ -211,6 +211,18 @@ TEST(RunsTest, StagingMemoryIsReusedWhenTheSizeIsTheSame) {
   EXPECT_EQ(core.Count<FreeStaging>(), 1U);
 }
 
+TEST(RunsTest, MemoryThatALivingRankOfAnOlderRunHasMappedIsNotReused) {
+  CoreHarness core;
+  const ConnectionId launcher = core.Connect();
+  const auto older = core.BeginRunOf(launcher, 2);
+  core.AttachRank(0, 2, older);  // hangs
+  const ConnectionId dead = core.AttachRank(1, 2, older);
+  core.Disconnect(dead);
+  const auto newer = core.BeginRunOf(launcher, 2);
+  EXPECT_FALSE(core.Answer<Attached>(core.Ask(core.Connect(), CoreHarness::AttachOf(0, 2, newer))).reused);
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), CoreHarness::AttachOf(1, 2, newer))).reused);
+}
+
 TEST(RunsTest, TheMemoryBudgetIsKeptAndTheMessageHasTheNumbers) {
   CoreConfig config = CoreHarness::Config();
   config.memory_budget_bytes = 16384;
