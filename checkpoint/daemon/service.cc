@@ -63,6 +63,7 @@ void Service::Start() {
                          },
                          [this](commit::RequestRef ref, const wire::Request& request) { RequestCame(ref, request); },
                          [this](commit::ConnectionId id) { Post(commit::ConnectionClosed{id}); }});
+  Scrub();
 }
 
 void Service::Run() {
@@ -137,7 +138,7 @@ void Service::Scrub() {
   auto order = scrub_plan_.Next(core_.state(), clock_.Now(), clock_.WallNow());
   const ScrubProgress& progress = scrub_plan_.progress();
   if (order) {
-    scrubbing_.Submit([this, order = *std::move(order)] {
+    parts_.scrubbing->Submit([this, order = *std::move(order)] {
       base::LetOthersGoFirst();
       Post(checkpoint::Scrub(files_, folders_.Checkpoint(order.job, order.id), order, scrub_gate_));
     });
@@ -151,7 +152,7 @@ void Service::Scrub() {
 }
 
 void Service::StoreScrubProgress() {
-  publishing_.Submit([this, text = EncodeScrubProgress(scrub_plan_.progress())] { publisher_.RecordScrub(text); });
+  parts_.publishing->Submit([this, text = EncodeScrubProgress(scrub_plan_.progress())] { publisher_.RecordScrub(text); });
 }
 
 // On the connection's reading thread.
@@ -277,13 +278,13 @@ void Service::Perform(commit::PersistPin& order) {
 }
 
 void Service::Perform(commit::PersistQuarantine& order) {
-  publishing_.Submit([this, order = std::move(order)] { Post(publisher_.Quarantine(order)); });
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Quarantine(order)); });
 }
 
 void Service::Perform(commit::RepairFile& order) {
   // Held until the repair ends; the next snapshot may overwrite it, which the repair notices.
-  auto memory = staging_.Find(OwnerName(order.job), order.file.rank);
-  scrubbing_.Submit([this, memory = std::move(memory), order = std::move(order)] {
+  auto memory = parts_.staging->Find(OwnerName(order.job), order.file.rank);
+  parts_.scrubbing->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     Post(Repair(files_, folders_.Checkpoint(order.job, order.id), order, bytes));
   });

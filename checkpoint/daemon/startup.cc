@@ -38,16 +38,9 @@ base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& d
 
 }  // namespace
 
-<<<<<<< HEAD
 base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,
                                           const commit::Catalogue& known, std::uint32_t daemon_uid) {
   BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &known, daemon_uid));
-=======
-base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid,
-                                const OpenIndex& open_index) {
-  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index(), open_index));
-  BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &opened.catalogue, daemon_uid));
->>>>>>> 4fe39e9 (Daemon: the service takes its clients, threads and staging memory as parts, fault points can be decided by a function)
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
   if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
     base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read
@@ -59,7 +52,7 @@ base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& f
     else
       base::LogWarning("leftover_stays", {{"folder", leftover}, {"why", removed.error().Text()}});
   }
-  index::KeepUnseen(folders, opened.catalogue, found);
+  index::KeepUnseen(folders, known, found);
   for (auto& [key, job] : found.catalogue) {
     if (const auto old = known.find(key); old != known.end()) {
       job.generation = std::max(job.generation, old->second.generation);
@@ -81,8 +74,9 @@ base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& f
   return std::move(found.catalogue);
 }
 
-base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid) {
-  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index()));
+base::Result<Recovered> Recover(base::FileSystem& files, const index::Folders& folders, std::uint32_t daemon_uid,
+                                const OpenIndex& open_index) {
+  BELAY_ASSIGN(Opened opened, OpenOrReplace(files, folders.Index(), open_index));
   BELAY_ASSIGN(commit::Catalogue catalogue, Reconcile(files, folders, *opened.index, opened.catalogue, daemon_uid));
   return Recovered{std::move(opened.index), std::move(catalogue)};
 }
