@@ -1,4 +1,3 @@
-import os
 import pathlib
 import sys
 
@@ -21,7 +20,3 @@ def box():
     sandbox = Sandbox()
     yield sandbox
     sandbox.close()
-
-
-def pytest_report_header():
-    return f"seed {os.environ.get('BELAY_CRASH_SEED', 'from the clock')}, BELAY_CRASH_SEED repeats one"

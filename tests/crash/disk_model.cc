@@ -86,7 +86,7 @@ DiskModel::NodePtr DiskModel::Find(const std::string& path) const {
   return node;
 }
 
-void DiskModel::Change_(Change change) {
+void DiskModel::ChangeNames(Change change) {
   for (const NameChange& name : change) {
     if (name.node != nullptr)
       name.folder->names[name.name] = name.node;
@@ -115,7 +115,7 @@ void DiskModel::Apply(const DiskOperation& operation) {
       const bool is_new = node == nullptr;
       if (is_new) {
         node = NewNode(false);
-        Change_({{folder(operation.path), name(operation.path), node}});
+        ChangeNames({{folder(operation.path), name(operation.path), node}});
       }
       opened_[operation.handle] = node;
       if (!is_new && operation.truncate) data({0, {}, 0});
@@ -133,15 +133,15 @@ void DiskModel::Apply(const DiskOperation& operation) {
       return;
     }
     case Kind::kLink:
-      return Change_({{folder(operation.to), name(operation.to), Find(operation.path)}});
+      return ChangeNames({{folder(operation.to), name(operation.to), Find(operation.path)}});
     case Kind::kRename:
-      return Change_({{folder(operation.to), name(operation.to), Find(operation.path)},
-                      {folder(operation.path), name(operation.path), nullptr}});
+      return ChangeNames({{folder(operation.to), name(operation.to), Find(operation.path)},
+                          {folder(operation.path), name(operation.path), nullptr}});
     case Kind::kRemove:
     case Kind::kRemoveDirectory:
-      return Change_({{folder(operation.path), name(operation.path), nullptr}});
+      return ChangeNames({{folder(operation.path), name(operation.path), nullptr}});
     case Kind::kMakeDirectory:
-      return Change_({{folder(operation.path), name(operation.path), NewNode(true)}});
+      return ChangeNames({{folder(operation.path), name(operation.path), NewNode(true)}});
     case Kind::kSyncDirectory:
       return MakeDurable(Find(operation.path));
     case Kind::kIndex:

@@ -69,7 +69,7 @@ class DiskModel {
 
   NodePtr Find(const std::string& path) const;
   NodePtr NewNode(bool is_folder);
-  void Change_(Change change);
+  void ChangeNames(Change change);
   void MakeDurable(const NodePtr& folder);
   Tree TreeOf(const std::vector<bool>& survives) const;
   static const std::vector<ContentPtr>& ContentsOf(const Node& node, bool& complete);
