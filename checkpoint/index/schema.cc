@@ -1,5 +1,8 @@
 #include "checkpoint/index/schema.h"
 
+#include <stdexcept>
+#include <utility>
+
 #include <nlohmann/json.hpp>
 
 namespace belay::checkpoint::index {
@@ -36,11 +39,23 @@ std::optional<commit::JobKey> ParseJob(std::string_view key) {
   return commit::JobKey{std::string(key.substr(0, slash)), std::string(key.substr(slash + 1))};
 }
 
+// Not field.get<T>(): that takes fractions and negative numbers too, and of one too large its answer is undefined.
+template <typename T>
+T Whole(const json& fields, const char* name) {
+  const json& field = fields.at(name);
+  if (field.is_number_unsigned()) {
+    if (const auto number = field.get<std::uint64_t>(); std::in_range<T>(number)) return static_cast<T>(number);
+  } else if (field.is_number_integer()) {
+    if (const auto number = field.get<std::int64_t>(); std::in_range<T>(number)) return static_cast<T>(number);
+  }
+  throw std::out_of_range(base::Str(name, " is no whole number in its range"));
+}
+
 template <typename T>
 base::Result<T> Decode(std::string_view value, const char* what, T (*read)(const json&)) {
   try {
     return read(json::parse(value));
-  } catch (const json::exception& error) {
+  } catch (const std::exception& error) {
     return base::Fail(Code::kCorrupt, "a ", what, " record of the index does not decode: ", error.what());
   }
 }
@@ -65,8 +80,8 @@ std::string EncodeJobRecord(const JobRecord& record) {
 }
 base::Result<JobRecord> DecodeJobRecord(std::string_view value) {
   return Decode<JobRecord>(value, "job", [](const json& fields) {
-    return JobRecord{base::Generation(fields.at("generation").get<std::uint64_t>()),
-                     fields.at("owner_uid").get<std::uint32_t>()};
+    return JobRecord{base::Generation(Whole<std::uint64_t>(fields, "generation")),
+                     Whole<std::uint32_t>(fields, "owner_uid")};
   });
 }
 
@@ -81,10 +96,10 @@ std::string EncodeCheckpointRecord(const commit::CommittedInfo& info) {
 base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value) {
   return Decode<commit::CommittedInfo>(value, "checkpoint", [](const json& fields) {
     commit::CommittedInfo info;
-    info.bytes = fields.at("bytes").get<std::uint64_t>();
+    info.bytes = Whole<std::uint64_t>(fields, "bytes");
     info.created = fields.at("created").get<std::string>();
     info.reason = fields.at("reason").get<std::string>();
-    info.world_size = fields.at("world_size").get<std::int32_t>();
+    info.world_size = Whole<std::int32_t>(fields, "world_size");
     info.pinned = fields.at("pinned").get<bool>();
     info.digest = fields.at("digest").get<std::string>();
     info.quarantine = fields.value("quarantine", "");  // records of releases before 0.2 have none

@@ -94,6 +94,18 @@ TEST(SchemaTest, MetricsThatAreNotFiniteDoNotSpoilARecord) {
   EXPECT_EQ(decoded->metrics.size(), 1U);
 }
 
+TEST(SchemaTest, NumbersOutOfRangeAreDamageAndNotOtherNumbers) {
+  for (const char* generation : {"-1", "1e23", "2.5", "18446744073709551616", "\"3\"", "null"}) {
+    const auto record = DecodeJobRecord(std::string("{\"owner_uid\":1,\"generation\":") + generation + "}");
+    ASSERT_FALSE(record) << generation;
+    EXPECT_EQ(record.error().code, base::Code::kCorrupt);
+  }
+  EXPECT_FALSE(DecodeJobRecord(R"({"generation":1,"owner_uid":4294967296})"));
+  const auto largest = DecodeJobRecord(R"({"generation":18446744073709551615,"owner_uid":4294967295})");
+  ASSERT_TRUE(largest) << largest.error().Text();
+  EXPECT_EQ(largest->owner_uid, 4294967295U);
+}
+
 TEST(SchemaTest, DamagedRecordsAndNewerSchemasAreErrors) {
   base::MemoryIndex index;
   base::IndexBatch batch;
