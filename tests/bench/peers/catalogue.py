@@ -16,6 +16,11 @@ PEERS = {
     "dcp": Entry("DCP save", "distributed", "Save", "files", "torch"),
     "dcp-thread": Entry("DCP async_save, thread", "distributed", "AsyncThread", "files", "torch"),
     "dcp-process": Entry("DCP async_save, process", "distributed", "AsyncProcess", "files", "torch"),
+    "snapshot": Entry("TorchSnapshot take", "snapshot", "Take", "nothing", "torchsnapshot"),
+    "snapshot-async": Entry("TorchSnapshot async_take", "snapshot", "AsyncTake", "nothing", "torchsnapshot"),
+    "dlrover": Entry("DLRover Flash Checkpoint", "flash", "Flash", "nothing", "dlrover"),
+    "nvrx-dcp": Entry("NVRx DCP, persistent worker", "nvrx", "PersistentWorker", "files", "nvidia-resiliency-ext"),
+    "nvrx-local": Entry("NVRx local checkpoint", "nvrx", "Local", "nothing", "nvidia-resiliency-ext"),
 }
 BELAY = Entry("belay", "", "", "files and folder", "belay")
 NAMES = ["belay", *PEERS]

@@ -105,9 +105,8 @@ class Worker:
                 figures[f"wrong_{kind}"] = states.differing(self.state, self.base, step)
             self.tell("round", **figures)
             if round_:
-                shutil.rmtree(self.peer.files(step - 1), ignore_errors=True)
-                if self.peer.files(step - 1).is_file():
-                    self.peer.files(step - 1).unlink()
+                old = self.peer.files(step - 1)
+                shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         self.peer.close()
 
     def timed_load(self, step):
