@@ -1,5 +1,6 @@
 """PyTorch's distributed checkpoint: save, and async_save by a thread and by a process of its own."""
 import os
+import socket
 import warnings
 
 import torch.distributed as dist
@@ -13,6 +14,12 @@ def one_process_group(folder):
     """A process group of one rank over gloo, which the asynchronous savers insist on."""
     # A file as the meeting place: no port that another program may hold.
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous-{os.getpid()}", rank=0, world_size=1)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 class Save(Peer):
@@ -31,8 +38,8 @@ class AsyncThread(Save):
 
     def start(self):
         super().start()
-        # The process saver meets its helper through the address of a TCP store, so these must be there.
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29511", RANK="0", WORLD_SIZE="1")
+        # The process saver's helper looks for these, as torchrun would have set them.
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0", WORLD_SIZE="1")
         one_process_group(self.folder)
         self.future = None
 

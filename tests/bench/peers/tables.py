@@ -86,6 +86,16 @@ def speeds(results, entries):
     return render(SPEED_HEAD, rows, numbers=range(1, len(SPEED_HEAD) - 1))
 
 
+def notes(results):
+    """What one must know to read the table of speeds."""
+    ran = [r for result in results.values() for r in result.get("rounds", [])]
+    lines = ["durable: an explicit sync of files and folders after it says that it is saved, belay excepted, which has synced by then.",
+             "warm: from the page cache; belay's from belayd's memory. First rounds (helpers start, memory is fresh) are in the JSON only."]
+    if not all(r.get("dropped", True) for r in ran):
+        lines.append("THE PAGE CACHE COULD NOT BE DROPPED HERE (it takes root): cold restores are warm ones, belay's excepted.")
+    return lines
+
+
 FAULTS = ["flips", "killed", "full"]
 FAULT_TITLES = {"flips": "one byte flipped, 3 places", "killed": "SIGKILL half way through a save", "full": "disk full"}
 

@@ -74,6 +74,13 @@ def test_belay_comes_first_and_what_did_not_run_says_why():
     assert "2.00" in lines[4] and "DCP save" in lines[4]
 
 
+def test_a_page_cache_that_stayed_is_said():
+    found = results()
+    assert not any("DROPPED" in line for line in tables.notes(found))
+    found["dcp"]["rounds"][1]["dropped"] = False
+    assert any("COULD NOT BE DROPPED" in line for line in tables.notes(found))
+
+
 def test_columns_are_as_wide_as_their_widest_cell():
     text = tables.render(["name", "n"], [["a", "1"], ["longer", "12345"]], numbers=[1])
     assert text.splitlines()[0] == "name        n"
