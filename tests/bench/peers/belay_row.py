@@ -8,10 +8,11 @@ import probes
 from room import RoomError
 
 EVERY = 10  # steps between two saves of bench_stall
+SOCKETS = "/dev/shm/run"
 
 
 class Build:
-    """A build folder's programs, and the environment that keeps them away from the user's own belay."""
+    """A build folder's programs."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder).resolve()
@@ -23,11 +24,6 @@ class Build:
                 return path
         raise RoomError(f"{name} is not built in {self.folder.name}: run scripts/test, or give --build")
 
-    def environment(self, data, sockets):
-        pathlib.Path(sockets).mkdir(mode=0o700, exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BELAY_", "OMPI_", "PMIX_"))}
-        return dict(kept, BELAY_DATA_DIR=str(data), XDG_RUNTIME_DIR=str(sockets), OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
-
 
 class Belay:
     """belay in a room."""
@@ -35,10 +31,11 @@ class Belay:
     def __init__(self, room, build, data=None):
         self.room, self.build = room, build
         self.data = pathlib.Path(data or room.work / "data")
-        # A socket's path has room for 107 bytes, and the checkout may lie deep: the room's /dev/shm has a short name.
-        self.environment = build.environment(self.data, room.work / "run")
-        self.environment["XDG_RUNTIME_DIR"] = "/dev/shm/run"
-        self.room.run(["mkdir", "-m", "700", "-p", "/dev/shm/run"], 20)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BELAY_", "OMPI_", "PMIX_"))}
+        # Away from the user's own belay. A socket's path has room for 107 bytes, and the checkout may lie deep: the room's
+        # /dev/shm has a short name.
+        self.environment = dict(kept, BELAY_DATA_DIR=str(self.data), XDG_RUNTIME_DIR=SOCKETS, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+        self.room.run(["mkdir", "-m", "700", "-p", SOCKETS], 20)
 
     def command(self, *words):
         return [self.build.program("belay"), *words]
@@ -53,7 +50,7 @@ class Belay:
         return done.stdout
 
     def training(self, *flags):
-        """The words of a training loop whose state is about `megabytes`."""
+        """The words that run a training loop."""
         return ["run", "-n", "1", "--job", "j", "--", self.build.program("bench_stall"), *flags]
 
 

@@ -2,6 +2,8 @@
 
 Each returns {"cells": what the table shows, and what it was made from}.
 """
+import pathlib
+
 import probes
 import state
 import words
@@ -44,7 +46,7 @@ def flips(worker, megabytes):
     saved = next(e for e in worker.run("flips", folder, megabytes, SECONDS) if e["event"] == "saved")
     worker.room.kill()
     worker.room.clear_shared_memory()
-    return flipped(files_of(type(folder)(saved["files"])), lambda: loaded(worker, folder, megabytes, 1))
+    return flipped(files_of(pathlib.Path(saved["files"])), lambda: loaded(worker, folder, megabytes, 1))
 
 
 def flipped(files, load):
@@ -87,8 +89,8 @@ def killed(worker, megabytes):
     else:
         raise RoomError("each of 3 saves was over before it could be killed")
     shared = worker.room.shared_memory()
-    first = {p for p in files_of(type(folder)(events(out)[0]["files"]))}
-    left = [p for p in files_of(folder) if p not in first and not p.name.startswith("rendezvous")]
+    existing = next(e["existing"] for e in events(out) if e["event"] == "begin" and e["step"] == 2)
+    left = [p for p in files_of(folder) if str(p) not in existing]
     old, new = (loaded(worker, folder, megabytes, step) for step in (1, 2))
     return {"cells": killed_cells(old, new, leavings(left, shared)), "before": old, "new": new, "files_left": [p.name for p in left], "shared": shared}
 

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import time
 
@@ -99,14 +98,6 @@ class Room:
     def inside(self, path):
         """The path as seen from outside, mounts of the room included."""
         return self.root / str(path).lstrip("/")
-
-    def end_gently(self, process, seconds=10):
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            process.wait()
 
 
 def wait_for(condition, seconds, what, every=0.002):

@@ -119,7 +119,7 @@ class Worker:
     def hold(self):
         self.peer.start()
         for step in (1, 2):
-            self.tell("begin", step=step, files=str(self.peer.files(step)))
+            self.tell("begin", step=step, existing=[str(p) for p in self.folder.rglob("*") if p.is_file()])
             self.save(step)
             self.tell("saved", step=step)
 
