@@ -182,6 +182,7 @@ def test_where_a_full_disk_is_named():
 
 def test_words_for_a_table_are_short():
     assert words.short("a\n  b") == "a b"
+    assert words.short("no file: /a/b-1/step-2, nor rank/0") == "no file: step-2, nor rank/0"
     assert len(words.short("x" * 500)) == words.LENGTH and words.short("x" * 500).endswith("...")
 
 

@@ -2,11 +2,12 @@
 import errno
 import re
 
-LENGTH = 110
+LENGTH = 130
 
 
 def short(text, length=LENGTH):
-    text = " ".join(str(text).split())
+    """In one line, of a path only its name."""
+    text = re.sub(r"(?<![\w.])(/[\w.+-]+)+/([\w.+-]+)", r"\2", " ".join(str(text).split()))
     return text if len(text) <= length else text[: length - 3].rstrip() + "..."
 
 
