@@ -180,9 +180,10 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
     std::string why;
     if (committed.Pinned()) why = "it is pinned";
     // What is in memory only does not count: it goes with the daemon.
-    const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(),
-                                     [](const auto& entry) { return !entry.second.removing; });
-    if (newest->first == *id) why = "it is the newest of its job that is on disk";
+    const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(), [](const auto& entry) {
+      return !entry.second.removing && entry.second.info.quarantine.empty();
+    });
+    if (newest != job->committed.rend() && newest->first == *id) why = "it is the newest of its job that is on disk";
     const bool in_use = why.empty() && InUse(request.job, *id);
     if (in_use) why = "a restore has it open";
     if (!why.empty()) {

@@ -125,8 +125,10 @@ struct StagingAllocated {
 };
 struct GenerationPersisted {
   JobKey job;
-  base::Generation generation;
+  base::Generation generation;  // at least the one that was asked for
   std::optional<base::Error> error;
+  // The job's folder knew of later generations than the core: what it holds.
+  std::optional<CataloguedJob> found;
 };
 struct WriteFinished {
   JobKey job;

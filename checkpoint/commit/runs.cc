@@ -104,6 +104,9 @@ void Core::Handle(const GenerationPersisted& event) {
         base::Str("job ", event.job, " cannot begin generation ", event.generation, ": ", event.error->Text()));
   }
   job.generation = event.generation;
+  if (event.found) {
+    for (const auto& [id, info] : event.found->checkpoints) job.committed.try_emplace(id, Committed{info});
+  }
   job.world_size = beginning.world_size;
   job.refusal.reset();
   if (beginning.abandoned) return;

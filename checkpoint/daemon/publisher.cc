@@ -53,12 +53,48 @@ void Publisher::WriteIndexOrLog(const base::IndexBatch& batch) {
 
 commit::GenerationPersisted Publisher::Persist(const commit::PersistGeneration& order) {
   commit::GenerationPersisted event{order.job, order.generation, std::nullopt};
-  if (auto persisted = PersistOrFail(order); !persisted) event.error = persisted.error();
+  if (auto persisted = PersistOrFail(order, event); !persisted) event.error = persisted.error();
   return event;
 }
 
-base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order) {
-  const index::JobRecord record{order.generation, order.owner_uid};
+// The last one that the job's folder speaks of; 0 if none. What cannot be looked at is not taken for nothing.
+base::Result<base::Generation> Publisher::NewestGeneration(const commit::JobKey& job) {
+  base::Generation newest;
+  const auto text = base::ReadWholeFile(files_, folders_.GenerationFile(job), 4096);
+  if (!text && text.error().code != Code::kNotFound) return tl::unexpected(text.error());
+  if (const auto record = text ? index::DecodeJobRecord(*text) : base::Result<index::JobRecord>()) {
+    newest = record->generation;  // a damaged one is made up for by the folders' names
+  }
+  const auto names = files_.List(folders_.Job(job));
+  if (!names && names.error().code != Code::kNotFound) return tl::unexpected(names.error());
+  for (const std::string& name : names.value_or(std::vector<std::string>())) {
+    if (const auto parsed = ParseCheckpointDirectoryName(name)) newest = std::max(newest, parsed->generation);
+  }
+  return newest;
+}
+
+// The daemon could not see this job when it started (a lost index, and an error of the disk at the same time). Its
+// generations must not begin anew, nor its training.
+base::Status Publisher::LookAgain(const commit::PersistGeneration& order, commit::GenerationPersisted& event) {
+  BELAY_ASSIGN(auto found, index::ScanFolders(files_, folders_, nullptr, default_owner_));
+  const auto job = found.catalogue.find(order.job);
+  if (job == found.catalogue.end() || !found.unseen.empty()) {
+    return base::Fail(Code::kIo, "the files of job ", order.job, " cannot be looked at: ",
+                      found.problems.empty() ? std::string("they went meanwhile") : found.problems.front());
+  }
+  if (default_owner_ == 0 && job->second.owner_uid != order.owner_uid) {
+    return base::Fail(Code::kPermissionDenied, "job ", order.job, " belongs to user ", job->second.owner_uid);
+  }
+  base::LogWarning("job_found", {{"job", order.job}, {"generation", job->second.generation.value()}});
+  event.generation = base::Generation(job->second.generation.value() + 1);
+  event.found = std::move(job->second);
+  return {};
+}
+
+base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order, commit::GenerationPersisted& event) {
+  BELAY_ASSIGN(const base::Generation newest, NewestGeneration(order.job));
+  if (newest >= order.generation) BELAY_TRY(LookAgain(order, event));
+  const index::JobRecord record{event.generation, order.owner_uid};
   base::Status written = index::WriteGenerationFile(files_, folders_, order.job, record);
   if (!written && written.error().code == Code::kNoSpace) {
     // A full disk must not keep a run from going on, least of all one whose newest state is in memory only.

@@ -42,6 +42,7 @@ base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::
                                           const commit::Catalogue& known, std::uint32_t daemon_uid) {
   BELAY_ASSIGN(index::Found found, index::ScanFolders(files, folders, &known, daemon_uid));
   for (const std::string& problem : found.problems) base::LogWarning("unreadable", {{"what", problem}});
+  BELAY_TRY(index::CheckSeen(folders, known, found));
   if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
     base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read
   }

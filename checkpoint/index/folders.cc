@@ -65,6 +65,7 @@ class Walk {
     if (error.code == Code::kNotFound) return;  // it went meanwhile
     found_.problems.push_back(error.Text());
     found_.unseen.push_back(path);
+    if (error.code == Code::kIo && !found_.disk_error) found_.disk_error = error;
   }
 
   void WalkJob(const commit::JobKey& key) {
@@ -181,6 +182,23 @@ base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders
 base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders, const commit::Catalogue* known,
                                 std::uint32_t default_owner) {
   return Walk(files, folders, known, default_owner).Run();
+}
+
+base::Status CheckSeen(const Folders& folders, const commit::Catalogue& known, const Found& found) {
+  if (!found.disk_error) return {};
+  for (const std::string& folder : found.unseen) {
+    const auto speaks_of = [&](const std::string& path) { return path == folder || path.starts_with(folder + "/"); };
+    const bool is_known = std::any_of(known.begin(), known.end(), [&](const auto& entry) {
+      if (speaks_of(folders.Job(entry.first))) return true;
+      return std::any_of(entry.second.checkpoints.begin(), entry.second.checkpoints.end(), [&](const auto& checkpoint) {
+        return speaks_of(folders.Checkpoint(entry.first, checkpoint.first));
+      });
+    });
+    if (is_known) continue;
+    return base::Wrap(*found.disk_error, "cannot look at ", folder,
+                      ", and the index does not know what it holds; start again when the disk is well");
+  }
+  return {};
 }
 
 void KeepUnseen(const Folders& folders, const commit::Catalogue& known, Found& found) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,7 @@ struct Found {
   std::vector<std::string> leftovers;  // folders of checkpoints never committed or half deleted; half-made small files
   std::vector<std::string> problems;   // what could not be read, in words; nothing is moved or deleted for it
   std::vector<std::string> unseen;     // folders that could not be looked at: what lies below is not known to be gone
+  std::optional<base::Error> disk_error;  // why the first of them could not, if it was the disk's fault (kIo)
 };
 // Walks the data directory. With `known`, checkpoints that it describes are not read again, only looked for.
 // `default_owner` owns jobs whose .generation file does not say otherwise. kIo, kPermissionDenied: the folder itself.
@@ -57,6 +59,9 @@ base::Result<Found> ScanFolders(base::FileSystem& files, const Folders& folders,
 // synced. Nobody may be told of them, and nothing may be deleted for them, as long as a power cut can take them back.
 base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, const commit::Catalogue& found,
                            const commit::Catalogue& known);
+
+// kIo: the disk hides a folder of which `known` has no word either. Whoever went on would take its job for a new one.
+base::Status CheckSeen(const Folders& folders, const commit::Catalogue& known, const Found& found);
 
 // Adds what `known` says of unseen folders: an error of the disk must not make a run forget its checkpoints.
 void KeepUnseen(const Folders& folders, const commit::Catalogue& known, Found& found);

@@ -14,9 +14,13 @@ constexpr double kInterleaveChance = 0.15;
 constexpr base::Duration kMeanwhile = std::chrono::milliseconds(5);
 constexpr base::Duration kSlowMax = std::chrono::milliseconds(300);
 
-// The launcher's points; its processes are not simulated here (tests/launcher/mpi fires them).
+// The launcher's points; its processes are not simulated here (tests/launcher/mpi fires them). The scrubber's, which
+// waits on its own thread, and those of frozen files, which no trainer here has (tests/checkpoint fires them).
 bool IsElsewhere(std::string_view name) {
-  return name.starts_with("rank.") || name.starts_with("run.") || name.starts_with("control.");
+  for (const std::string_view prefix : {"rank.", "run.", "control.", "quarantine.", "repair.", "write.before_link"}) {
+    if (name.starts_with(prefix)) return true;
+  }
+  return false;
 }
 
 std::string Line(std::string_view words, std::uint64_t count) {

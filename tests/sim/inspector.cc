@@ -98,7 +98,7 @@ void Inspector::LookForLeftoversIn(const std::string& directory, const Place& pl
   if (fact.told_failed && !fact.told_committed && !failed_may_stay) {
     violated_(base::Str(directory, " is there; it was reported failed"));
   }
-  std::set<std::string> expected = {std::string(kManifestName), std::string(index::kPinnedName)};
+  std::set<std::string> expected = {std::string(kManifestName), std::string(kPinnedName)};
   const auto text = base::ReadWholeFile(files_, directory + "/" + std::string(kManifestName), kManifestBytesMax);
   const auto manifest = text ? DecodeManifest(*text) : base::Result<Manifest>(tl::unexpected(text.error()));
   if (!manifest) {
@@ -111,7 +111,7 @@ void Inspector::LookForLeftoversIn(const std::string& directory, const Place& pl
   for (const std::string& name : *names) {
     if (!expected.contains(name)) violated_(base::Str(directory, "/", name, " belongs to nobody"));
   }
-  const bool pinned = base::Exists(files_, directory + "/" + std::string(index::kPinnedName));
+  const bool pinned = base::Exists(files_, directory + "/" + std::string(kPinnedName));
   if (pinned ? fact.pin == Fact::Pin::kNo : fact.pin == Fact::Pin::kYes) {
     violated_(base::Str(directory, pinned ? " is pinned, nobody asked for it" : " has lost its pin"));
   }
@@ -123,7 +123,7 @@ bool Inspector::Rot(base::Rng& rng) {
     const auto names = files_.List(directory);
     if (!names || !base::Exists(files_, directory + "/" + std::string(kManifestName))) continue;
     for (const std::string& name : *names) {
-      if (name != index::kPinnedName) candidates.push_back(directory + "/" + name);
+      if (name != kPinnedName) candidates.push_back(directory + "/" + name);
     }
   }
   if (candidates.empty()) return false;

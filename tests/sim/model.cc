@@ -14,7 +14,9 @@ void Model::Granted(const commit::JobKey& job, base::Generation generation) {
 
 void Model::Begun(const commit::JobKey& job, const commit::CheckpointId& id, int rank) {
   Fact& fact = Of(job, id);
-  if (fact.told_committed) violated_(base::Str(id, " of ", job, " is begun again; it is committed"));
+  if (fact.told_committed && !MayBeGone(job, id)) {
+    violated_(base::Str(id, " of ", job, " is begun again; it is committed"));
+  }
   fact.sealing.erase(rank);
   fact.told_failed = false;
 }
@@ -36,7 +38,9 @@ bool Model::Told(const commit::JobKey& job, const commit::CheckpointId& id, cons
   if (outcome.state() != wire::FAILED) return false;
   // A daemon that knows nothing of a step has lost its memory of it or has removed it, and says so (kNotFound).
   if (outcome.failure().code() == static_cast<std::uint32_t>(base::Code::kNotFound)) return true;
-  if (fact.told_committed) violated_(base::Str(id, " of ", job, " has failed after it was committed"));
+  if (fact.told_committed && !MayBeGone(job, id)) {
+    violated_(base::Str(id, " of ", job, " has failed after it was committed"));
+  }
   fact.told_failed = true;
   return true;
 }

@@ -51,7 +51,7 @@ void Program::Kill() {
 }
 
 void Program::KillAll(World& world) {
-  for (Program* program : world.programs_) program->Kill();
+  for (const auto& [pid, program] : world.programs_) program->Kill();
 }
 
 Task<std::shared_ptr<Line>> Program::Connect() {
@@ -101,7 +101,8 @@ class WaitingClient final : public Client {
 
   base::Result<RunGrant> BeginRun(const JobKey&, std::int32_t, base::Generation) override { return Not(); }
   base::Status EndRun(const JobKey&, base::Generation, const std::string&) override { return Not(); }
-  base::Result<Attachment> Attach(const AttachRequest&) override { return Not(); }
+  base::Status HoldRun(const JobKey&, std::int32_t, base::Generation) override { return Not(); }
+  base::Result<Attachment> Attach(const AttachRequest&, base::Duration) override { return Not(); }
   base::Status BeginSnapshot(base::Step, const std::string&) override { return Not(); }
   base::Status SealSnapshot(const SealRequest&) override { return Not(); }
   base::Status AbandonSnapshot(base::Step, const std::string&) override { return Not(); }
@@ -112,6 +113,7 @@ class WaitingClient final : public Client {
   }
   base::Status PinCheckpoint(const CheckpointKey&, bool) override { return Not(); }
   base::Status RemoveCheckpoint(const CheckpointKey&, bool) override { return Not(); }
+  base::Status QuarantineCheckpoint(const CheckpointKey&, const std::string&) override { return Not(); }
   base::Result<DaemonReport> GetDaemonStatus() override { return Not(); }
   base::Status StopDaemon(bool) override { return Not(); }
   base::Result<ReindexReport> Reindex() override { return Not(); }

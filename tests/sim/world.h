@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <set>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -52,7 +52,7 @@ class World {
 
  private:
   friend class Program;
-  std::set<class Program*> programs_;
+  std::map<std::int32_t, class Program*> programs_;  // by pid: an order that is the same in every process
   std::int32_t next_pid_ = 100;
   const bool tracing_;
   std::string violation_;
@@ -61,10 +61,10 @@ class World {
 // A process: a coroutine with a pid. Dies when it is told to, when the power goes, or at its end.
 class Program {
  public:
-  explicit Program(World& world) : world_(world), pid_(world.next_pid_++) { world.programs_.insert(this); }
+  explicit Program(World& world) : world_(world), pid_(world.next_pid_++) { world.programs_[pid_] = this; }
   virtual ~Program() {
     *there_ = false;
-    world_.programs_.erase(this);
+    world_.programs_.erase(pid_);
   }
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;

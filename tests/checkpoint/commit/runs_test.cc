@@ -19,6 +19,18 @@ TEST(RunsTest, GenerationsRiseAndAreDurableBeforeTheyAreGranted) {
   EXPECT_EQ(core.BeginRunOf(launcher, 2, 7, Generation(1)), Generation(2));
 }
 
+TEST(RunsTest, WhatTheJobsFolderKnewBetterIsTaken) {
+  CoreHarness core;
+  const ConnectionId launcher = core.Connect();
+  const auto begin = core.Ask(launcher, BeginRun{kJob, 1, "host", 77, {}});
+  const auto order = core.Take<PersistGeneration>();
+  ASSERT_TRUE(order);
+  CataloguedJob found{Generation(4), 0, {{{Generation(4), base::Step(30)}, CommittedInfo{}}}};
+  core.Send(GenerationPersisted{kJob, Generation(5), std::nullopt, found});
+  EXPECT_EQ(core.Answer<RunGrant>(begin).generation, Generation(5));
+  EXPECT_EQ(core.Answer<RunGrant>(begin).newest_step, base::Step(30));
+}
+
 TEST(RunsTest, AGenerationThatCannotBeStoredIsNotGranted) {
   CoreHarness core;
   const auto launcher = core.Connect();

@@ -104,6 +104,29 @@ TEST_F(PublisherTest, AFullDiskGivesItsReserveForTheNextGeneration) {
   EXPECT_FALSE(Exists(memory_, folders_.IndexReserve()));
 }
 
+TEST_F(PublisherTest, AJobThatTheIndexForgotGoesOnWhereItsFolderStands) {
+  ASSERT_OK(index::WriteGenerationFile(memory_, folders_, kJob, {Generation(4), 0}));
+  const auto event = Begin();
+  EXPECT_FALSE(event.error.has_value());
+  EXPECT_EQ(event.generation, Generation(5));
+  ASSERT_TRUE(event.found.has_value());
+  EXPECT_EQ(event.found->generation, Generation(4));
+}
+
+TEST_F(PublisherTest, AJobWhoseFolderCannotBeReadBeginsNothing) {
+  ASSERT_OK(index::WriteGenerationFile(memory_, folders_, kJob, {Generation(4), 0}));
+  files_.Add({.path_contains = ".generation", .operation = FileOperation::kRead, .count = 1});
+  EXPECT_EQ(Begin().error->code, Code::kIo);
+  files_.Add({.path_contains = "gpt", .operation = FileOperation::kList, .count = 1});
+  EXPECT_EQ(Begin().error->code, Code::kIo);
+  EXPECT_EQ(Begin().generation, Generation(5));
+}
+
+TEST_F(PublisherTest, AnotherUsersJobThatTheIndexForgotStaysTheirs) {
+  ASSERT_OK(index::WriteGenerationFile(memory_, folders_, kJob, {Generation(4), 1234}));
+  EXPECT_EQ(Begin().error->code, Code::kPermissionDenied);
+}
+
 TEST_F(PublisherTest, ADiskThatStaysFullGrantsNoGeneration) {
   ASSERT_OK(base::MakeDirectories(memory_, folders_.Job(kJob)));
   files_.Add({.path_contains = ".generation", .operation = FileOperation::kWrite, .code = Code::kNoSpace, .count = 0});

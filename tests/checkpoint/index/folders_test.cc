@@ -82,6 +82,25 @@ TEST_F(FoldersTest, AFolderWithoutAManifestIsLeftOver) {
   EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
 }
 
+TEST_F(FoldersTest, WhatTheDiskHidesMustBeKnownToTheIndex) {
+  Commit(100, 3);
+  const commit::Catalogue known = Scan().catalogue;
+  base::FaultyFileSystem faulty(files);
+  faulty.Add({.path_contains = folders.Job(job), .operation = base::FileOperation::kList, .count = 0});
+  const auto found = ScanFolders(faulty, folders, nullptr, 0);
+  ASSERT_TRUE(found) << found.error().Text();
+  EXPECT_TRUE(CheckSeen(folders, known, *found)) << "the index has it";
+  const auto unknown = CheckSeen(folders, {}, *found);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().code, base::Code::kIo);
+  faulty.Clear();
+  faulty.Add({.path_contains = folders.Job(job),
+              .operation = base::FileOperation::kList,
+              .code = base::Code::kPermissionDenied,
+              .count = 0});
+  EXPECT_TRUE(CheckSeen(folders, {}, *ScanFolders(faulty, folders, nullptr, 0))) << "somebody else's folder";
+}
+
 TEST_F(FoldersTest, WhatTheIndexDoesNotKnowIsMadeDurable) {
   Commit(100, 3);
   const std::string folder = folders.Checkpoint(job, {Generation(3), Step(100)});
