@@ -134,7 +134,7 @@ def full(worker, megabytes):
     if first is None or first["event"] != "saved":
         raise RoomError(f"the first save failed with room enough: {first and first.get('message')}")
     before = next((e["wrong_before"] for e in events(out) if e["event"] == "full"), None)
-    log_line = words.line_about_space(log.read_text(errors="replace"))
+    log_line = words.line_about_failure(log.read_text(errors="replace"))
     return {"cells": full_cells(second, before, third, log_line), "second": second, "wrong_before": before, "third": third, "log": log_line}
 
 

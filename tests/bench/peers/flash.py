@@ -3,7 +3,10 @@
 The copy goes to shared memory, the saver writes that to a file and then the step's number to a tracker file, which is when the
 save is over. Its other ways (the agent that outlives a trainer, restore from shared memory) need dlrover-run.
 """
+import multiprocessing
 import os
+import shutil
+import sys
 import time
 
 # Names of its sockets and of its shared memory; read when it is imported.
@@ -11,6 +14,7 @@ os.environ.setdefault("TORCHELASTIC_RUN_ID", "bench-peers")
 os.environ.setdefault("LOCAL_RANK", "0")
 
 import dlrover.python.common.multi_process as multi_process  # noqa: E402
+import dlrover.trainer.torch.flash_checkpoint.engine as engine_module  # noqa: E402
 from dlrover.python.common.constants import CheckpointConstant  # noqa: E402
 from dlrover.trainer.torch.flash_checkpoint.checkpointer import StorageType  # noqa: E402
 from dlrover.trainer.torch.flash_checkpoint.ddp import DdpCheckpointer  # noqa: E402
@@ -20,10 +24,24 @@ from peer import Peer, copy_into  # noqa: E402
 multi_process.SOCKET_TMP_DIR = "/dev/shm/ckpt_sock/"  # /tmp is everybody's, and it would leave the sockets there
 
 
+engine_module.wait_socket_server.__defaults__ = (10,)  # seconds; instead of 60 for a saver that never comes up
+STARTS = 4
+
+
 class Flash(Peer):
     def start(self):
-        os.makedirs(multi_process.SOCKET_TMP_DIR, exist_ok=True)
-        self.checkpointer = DdpCheckpointer(str(self.folder))
+        """Its saver now and then does not come up after the fork, and then never does: ended and forked again."""
+        for attempt in range(STARTS):
+            os.makedirs(multi_process.SOCKET_TMP_DIR, exist_ok=True)
+            try:
+                self.checkpointer = DdpCheckpointer(str(self.folder))
+                return
+            except TimeoutError as error:
+                print(f"start {attempt + 1} of the saver failed: {error}", file=sys.stderr)
+                if attempt == STARTS - 1:
+                    raise
+                self.end_savers()
+                shutil.rmtree(multi_process.SOCKET_TMP_DIR, ignore_errors=True)
 
     def path(self, step):
         return self.files(step) / "rank_0.pt"
@@ -47,8 +65,10 @@ class Flash(Peer):
         copy_into(state, self.checkpointer._engine._load_from_storage(str(self.path(step))))
 
     def close(self):
-        self.checkpointer._engine.close()
-        saver = self.checkpointer._engine.saver_proc
-        if saver:
-            saver.terminate()
+        self.end_savers()
+
+    @staticmethod
+    def end_savers():
+        for saver in multiprocessing.active_children():
+            saver.kill()
             saver.join()

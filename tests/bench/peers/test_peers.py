@@ -176,8 +176,9 @@ def test_where_a_full_disk_is_named():
     assert words.names_space(full) == "said"
     assert words.names_space(raised(RuntimeError("unexpected pos"), full)) == "chained"
     assert words.names_space(RuntimeError("unexpected pos")) == "never"
-    assert words.line_about_space("a\n E No space left on device \nb") == "E No space left on device"
-    assert words.line_about_space("a") is None
+    assert words.line_about_failure("a\n E No space left on device \nOSError: b") == "E No space left on device"
+    assert words.line_about_failure("[ERROR] no\nRuntimeError: pos\nb") == "RuntimeError: pos"
+    assert words.line_about_failure("a") is None
 
 
 def test_words_for_a_table_are_short():

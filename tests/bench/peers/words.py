@@ -34,7 +34,8 @@ def names_space(error):
     return "said" if first else "chained" if any(rest) else "never"
 
 
-def line_about_space(log):
-    """The last line of a log that names a full disk."""
-    found = [line.strip() for line in log.splitlines() if "No space left" in line]
+def line_about_failure(log):
+    """The last line of a log that names a full disk, else the last that tells of an error."""
+    lines = [line.strip() for line in log.splitlines()]
+    found = [line for line in lines if "No space left" in line] or [line for line in lines if re.search(r"\b(\w+Error|ERROR)\b", line)]
     return found[-1] if found else None
