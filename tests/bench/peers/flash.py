@@ -3,10 +3,7 @@
 The copy goes to shared memory, the saver writes that to a file and then the step's number to a tracker file, which is when the
 save is over. Its other ways (the agent that outlives a trainer, restore from shared memory) need dlrover-run.
 """
-import multiprocessing
 import os
-import shutil
-import sys
 import time
 
 # Names of its sockets and of its shared memory; read when it is imported.
@@ -24,24 +21,19 @@ from peer import Peer, copy_into  # noqa: E402
 multi_process.SOCKET_TMP_DIR = "/dev/shm/ckpt_sock/"  # /tmp is everybody's, and it would leave the sockets there
 
 
-engine_module.wait_socket_server.__defaults__ = (10,)  # seconds; instead of 60 for a saver that never comes up
-STARTS = 4
-
-
 class Flash(Peer):
     def start(self):
-        """Its saver now and then does not come up after the fork, and then never does: ended and forked again."""
-        for attempt in range(STARTS):
-            os.makedirs(multi_process.SOCKET_TMP_DIR, exist_ok=True)
-            try:
-                self.checkpointer = DdpCheckpointer(str(self.folder))
-                return
-            except TimeoutError as error:
-                print(f"start {attempt + 1} of the saver failed: {error}", file=sys.stderr)
-                if attempt == STARTS - 1:
-                    raise
-                self.end_savers()
-                shutil.rmtree(multi_process.SOCKET_TMP_DIR, ignore_errors=True)
+        # As its launcher does: the sockets of a saver that has ended look as if it could be asked.
+        multi_process.clear_sock_dir()
+        # A process of its own forks the saver and at once tells it what to save. The saver's socket answers some moments before
+        # the queue behind it is there, and what comes then is lost, without an error: so the saver is started first, and asked.
+        saver = engine_module.start_saver_process()
+        factory = multi_process.SharedQueue(name="factory")
+        engine_module.wait_socket_server(factory)
+        while factory.qsize() < 0:
+            time.sleep(0.01)
+        engine_module.CheckpointEngine.saver_proc = saver
+        self.checkpointer = DdpCheckpointer(str(self.folder))
 
     def path(self, step):
         return self.files(step) / "rank_0.pt"
@@ -65,10 +57,7 @@ class Flash(Peer):
         copy_into(state, self.checkpointer._engine._load_from_storage(str(self.path(step))))
 
     def close(self):
-        self.end_savers()
-
-    @staticmethod
-    def end_savers():
-        for saver in multiprocessing.active_children():
-            saver.kill()
-            saver.join()
+        self.checkpointer._engine.close()
+        saver = self.checkpointer._engine.saver_proc
+        saver.kill()
+        saver.join()

@@ -131,8 +131,8 @@ class Worker:
         self.peer.close()
 
     def load(self):
+        self.peer.start()  # what fails here is no answer about the data
         try:
-            self.peer.start()
             self.timed_load(self.arguments.step)
         except BaseException as error:  # whatever a system throws at damaged data is its answer
             self.tell("refused", message=words.of(error))
