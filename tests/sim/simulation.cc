@@ -28,11 +28,15 @@ class Reader final : public Program {
  private:
   void Died() override { line_.reset(); }
   Task<> Life() override {
-    line_ = co_await Connect();
     const auto certain = world_.model.NewestCertain(job_);
     wire::Request request;
     SetKey(job_, *request.mutable_restore_points()->mutable_key());
+    line_ = co_await Connect();
     Outcome answer = co_await line_->Ask(request);
+    while (!answer && answer.error().code == base::Code::kUnavailable) {  // a private one was just leaving
+      line_ = co_await Connect();
+      answer = co_await line_->Ask(request);
+    }
     if (!answer) {
       world_.Violated("nobody disturbs, and restore points cannot be had: " + answer.error().Text());
       co_return;
