@@ -8,12 +8,13 @@ from training import Training, assert_same_losses, assert_whole
 
 
 def test_training_goes_on_beside_a_stopped_belayd(box, reference):
-    training = Training(box, "gpt", 2)
+    training = Training(box, "gpt", 2, every=60)
     run = training.start()
-    training.reaches(50, run)
-    daemon = box.processes("belayd")[0]
+    daemon = eventually(lambda: box.processes("belayd"), 30, run.text)[0]
+    # Not while a save is on its way: then the next ones would only be put off.
+    eventually(lambda: "committed step=60" in run.err, 60, run.text)
     daemon.kill(signal.SIGSTOP)
-    training.reaches(110, run, seconds=60)  # past several saves
+    training.reaches(190, run, seconds=60)  # past two saves
     assert "did not answer within 3 s" in run.err, run.text()
     daemon.kill(signal.SIGCONT)
     run.wait(120).expect(0)
