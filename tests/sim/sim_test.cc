@@ -55,11 +55,26 @@ std::optional<std::uint64_t> NumberFrom(const std::optional<std::string>& text) 
   return number;
 }
 
+// What the line that repeats a seed prints, without the daemon's own log, which has the time of day.
+std::string Repeated(std::uint64_t seed) {
+  std::FILE* const pipe = ::popen(base::Str("'", program_path, "' --seed ", seed, " 2>/dev/null").c_str(), "r");
+  if (pipe == nullptr) return "popen failed";
+  std::string printed;
+  std::string line;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) {
+    line += static_cast<char>(c);
+    if (c != '\n') continue;
+    if (!line.starts_with("20")) printed += line;
+    line.clear();
+  }
+  return printed + base::Str("status ", ::pclose(pipe));
+}
+
 TEST(SimTest, ASeedIsAlwaysTheSameWorld) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    Coverage one, other;
-    EXPECT_EQ(RunSeed(seed, {}, one), RunSeed(seed, {}, other));
-    EXPECT_EQ(one.Table(), other.Table()) << "seed " << seed;
+    const std::string world = Repeated(seed);
+    EXPECT_NE(world.find("nothing was violated"), std::string::npos) << "seed " << seed;
+    EXPECT_EQ(world, Repeated(seed)) << "seed " << seed;
   }
 }
 

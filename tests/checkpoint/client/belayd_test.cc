@@ -191,6 +191,20 @@ TEST(BelaydTest, AFrozenFileThatCannotBeLinkedIsWritten) {
   for (const std::int64_t step : {10, 20, 30}) ExpectFrozenRestore(daemon, step, 1);
 }
 
+TEST(BelaydTest, ADeathAtTheLinkLeavesWhatWasCommitted) {
+  BelaydProcess daemon(BELAYD_PROGRAM, "write.before_link=kill@1");
+  FrozenTrainer trainer(daemon);
+  trainer.Save(10);
+  ASSERT_TRUE(trainer.Copy(20));
+  ASSERT_TRUE(trainer.snapshotter->Seal({}, {}, std::nullopt));
+  EXPECT_FALSE(trainer.snapshotter->Wait(base::Step(20), std::chrono::seconds(60)));
+  daemon.Kill();  // what is left of it
+  daemon.Start();
+  ExpectFrozenRestore(daemon, 10, 1);
+  trainer.Save(30);
+  ExpectFrozenRestore(daemon, 30, 1);
+}
+
 TEST(BelaydTest, AFrozenFileWhoseCheckpointWasRemovedIsWritten) {
   BelaydProcess daemon(BELAYD_PROGRAM);
   FrozenTrainer trainer(daemon);

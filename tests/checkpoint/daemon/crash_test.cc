@@ -119,6 +119,7 @@ TEST(CrashPointsTest, EveryPointOfTheServiceIsInTheMatrix) {
   for (const Crash& crash : kCrashes) matrix += std::string(crash.fault) + " ";
   for (const base::FaultPointInfo& point : base::ListFaultPoints()) {
     const std::string name(point.name);
+    if (name == "write.before_link") continue;  // needs frozen tensors: tests/checkpoint/client/belayd_test.cc
     for (const char* area : {"begin_run.", "staging.", "write.", "commit.", "retention.", "index.", "daemon."}) {
       if (name.starts_with(area)) {
         EXPECT_NE(matrix.find(name + "="), std::string::npos) << name;
