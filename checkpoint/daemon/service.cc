@@ -152,7 +152,8 @@ void Service::Scrub() {
 }
 
 void Service::StoreScrubProgress() {
-  parts_.publishing->Submit([this, text = EncodeScrubProgress(scrub_plan_.progress())] { publisher_.RecordScrub(text); });
+  parts_.publishing->Submit(
+      [this, text = EncodeScrubProgress(scrub_plan_.progress())] { publisher_.RecordScrub(text); });
 }
 
 // On the connection's reading thread.

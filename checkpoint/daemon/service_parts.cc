@@ -39,8 +39,10 @@ class PooledStaging final : public Staging {
 
 ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener) {
   return {std::make_unique<PooledStaging>(options.touch_threads),
-          std::make_unique<ConnectionHub>(listener, HubOptionsOf(options)), std::make_unique<WorkerPool>(1),
-          std::make_unique<WorkerPool>(1), std::make_unique<WorkerPool>(options.writers),
+          std::make_unique<ConnectionHub>(listener, HubOptionsOf(options)),
+          std::make_unique<WorkerPool>(1),
+          std::make_unique<WorkerPool>(1),
+          std::make_unique<WorkerPool>(options.writers),
           std::make_unique<WorkerPool>(1)};
 }
 

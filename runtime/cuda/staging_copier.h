@@ -57,7 +57,7 @@ class StagingCopier final : public checkpoint::Copier {
   std::condition_variable changed_;
   Stage stage_ = Stage::kIdle;
   std::size_t event_count_ = 0;
-  bool waits_ = false;                      // GuardUpdate made the stream wait, and nobody took for how long
+  bool waits_ = false;  // GuardUpdate made the stream wait, and nobody took for how long
   // Written by Begin, before any Land.
   std::vector<Copy> copies_;
   std::vector<std::size_t> event_of_copy_;
