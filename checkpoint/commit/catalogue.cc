@@ -48,15 +48,12 @@ void Core::StopReadingIn(std::int32_t pid) {
 
 std::vector<RestorePoint> Core::PointsOf(const Job& job) const {
   std::vector<RestorePoint> points;
-  const auto on_disk = [](const Committed& committed) {
-    return !committed.removing && committed.info.quarantine.empty();
-  };
   for (const auto& [id, committed] : job.committed) {
-    if (on_disk(committed)) points.push_back({id, InMemory(job, id), committed.info.world_size});
+    if (committed.Sound()) points.push_back({id, InMemory(job, id), committed.info.world_size});
   }
   if (job.memory && InMemory(job, job.memory->id)) {
     const auto same = job.committed.find(job.memory->id);
-    const bool memory_only = same == job.committed.end() || (!same->second.removing && !on_disk(same->second));
+    const bool memory_only = same == job.committed.end() || (!same->second.removing && !same->second.Sound());
     if (memory_only) points.push_back({job.memory->id, true, job.memory->world_size, false});
   }
   std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) { return a.id > b.id; });
@@ -180,9 +177,8 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
     std::string why;
     if (committed.Pinned()) why = "it is pinned";
     // What is in memory only does not count: it goes with the daemon.
-    const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(), [](const auto& entry) {
-      return !entry.second.removing && entry.second.info.quarantine.empty();
-    });
+    const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(),
+                                     [](const auto& entry) { return entry.second.Sound(); });
     if (newest != job->committed.rend() && newest->first == *id) why = "it is the newest of its job that is on disk";
     const bool in_use = why.empty() && InUse(request.job, *id);
     if (in_use) why = "a restore has it open";

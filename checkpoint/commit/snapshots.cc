@@ -236,7 +236,7 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   StartWrite write{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value(), {}};
   for (const auto& [other, committed] : job.committed) {
     // The last one stays: they are sorted.
-    if (!committed.removing && committed.info.quarantine.empty()) write.previous = other;
+    if (committed.Sound()) write.previous = other;
   }
   Do(std::move(write));
 }

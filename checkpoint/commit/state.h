@@ -121,6 +121,8 @@ struct Committed {
   int repairs_running = 0;
 
   bool Pinned() const { return info.pinned || pins_under_way > 0; }
+  // There, to stay, and good as far as anybody knows.
+  bool Sound() const { return !removing && info.quarantine.empty(); }
 };
 
 struct HeldBegin {  // a BeginSnapshot that waits for retention to make room

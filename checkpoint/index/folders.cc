@@ -1,6 +1,7 @@
 #include "checkpoint/index/folders.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 namespace belay::checkpoint::index {
@@ -9,14 +10,20 @@ using base::Code;
 
 namespace {
 
-// Names of folders in `path` that are valid project or job names, sorted.
-base::Result<std::vector<std::string>> NamedFolders(base::FileSystem& files, const std::string& path) {
+// Names of folders in `path` that are valid project or job names, sorted. What cannot be looked at is left out, and
+// `unseen` is told.
+using TellUnseen = std::function<void(const std::string& path, const base::Error& error)>;
+base::Result<std::vector<std::string>> NamedFolders(base::FileSystem& files, const std::string& path,
+                                                    const TellUnseen& unseen) {
   BELAY_ASSIGN(const auto names, files.List(path));
   std::vector<std::string> folders;
   for (const std::string& name : names) {
     if (!ValidateName("folder", name)) continue;  // ours alone, or somebody else's file
     const auto info = files.Stat(path + "/" + name);
-    if (info && info->is_directory) folders.push_back(name);
+    if (!info)
+      unseen(path + "/" + name, info.error());
+    else if (info->is_directory)
+      folders.push_back(name);
   }
   return folders;
 }
@@ -32,10 +39,11 @@ class Walk {
       : files_(files), folders_(folders), known_(known), default_owner_(default_owner) {}
 
   base::Result<Found> Run() {
-    BELAY_ASSIGN(const auto projects, NamedFolders(folders_.data_dir()));
+    const TellUnseen unseen = [this](const std::string& path, const base::Error& error) { Unseen(path, error); };
+    BELAY_ASSIGN(const auto projects, NamedFolders(files_, folders_.data_dir(), unseen));
     for (const std::string& project : projects) {
       const std::string path = folders_.data_dir() + "/" + project;
-      const auto jobs = NamedFolders(path);
+      const auto jobs = NamedFolders(files_, path, unseen);
       if (!jobs) {
         Unseen(path, jobs.error());
         continue;
@@ -46,21 +54,6 @@ class Walk {
   }
 
  private:
-  // Names of folders in `path` that are valid project or job names, sorted.
-  base::Result<std::vector<std::string>> NamedFolders(const std::string& path) {
-    BELAY_ASSIGN(const auto names, files_.List(path));
-    std::vector<std::string> folders;
-    for (const std::string& name : names) {
-      if (!ValidateName("folder", name)) continue;  // ours alone, or somebody else's file
-      const auto info = files_.Stat(path + "/" + name);
-      if (!info)
-        Unseen(path + "/" + name, info.error());
-      else if (info->is_directory)
-        folders.push_back(name);
-    }
-    return folders;
-  }
-
   void Unseen(const std::string& path, const base::Error& error) {
     if (error.code == Code::kNotFound) return;  // it went meanwhile
     found_.problems.push_back(error.Text());
@@ -220,7 +213,7 @@ base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, cons
                            const commit::Catalogue& known) {
   // Folders of projects and jobs with nothing in them yet stand in no catalogue.
   std::set<std::string> changed = {folders.data_dir()};
-  BELAY_ASSIGN(const auto projects, NamedFolders(files, folders.data_dir()));
+  BELAY_ASSIGN(const auto projects, NamedFolders(files, folders.data_dir(), [](const auto&, const auto&) {}));
   for (const std::string& project : projects) changed.insert(folders.data_dir() + "/" + project);
   for (const auto& [key, job] : found) {
     const auto known_job = known.find(key);
