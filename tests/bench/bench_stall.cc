@@ -9,7 +9,8 @@
 //             and what the next update waited for its copy. The same sum as `stall_ms` of the metrics; about 0 where no
 //             save was begun
 //   boundary  how long that step's step_done took, whatever it did
-//   memcpy    the limit: copying this rank's state
+//   memcpy    the limit: copying this rank's state; on a GPU, out of it into pinned memory
+//   device    where the model was
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -48,23 +49,27 @@ struct Tower : torch::nn::Module {
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> flags{
-      {"--megabytes", "64"}, {"--steps", "60"}, {"--every", "10"}, {"--out", ""}, {"--batch", "64"}};
+      {"--megabytes", "64"}, {"--steps", "60"}, {"--every", "10"}, {"--out", ""}, {"--batch", "0"}};
   for (int i = 1; i + 1 < argc; i += 2) flags[argv[i]] = argv[i + 1];
   const std::int64_t steps = std::stoll(flags["--steps"]), every = std::stoll(flags["--every"]);
 
   belay::Session session(argc, argv);
+  const torch::Device device = session.device();
   torch::manual_seed(1);
   const int width = 1024;
   // Adam keeps two moments beside each parameter.
   const int layers = std::max(1, std::stoi(flags["--megabytes"]) / (3 * 4));
   Tower tower(layers, width);
+  tower.to(device);
   torch::optim::AdamW optimizer(tower.parameters(), torch::optim::AdamWOptions(1e-4));
   belay::DataParallel parallel(session, tower);
   belay::Checkpointer checkpointer(session, {.every = every, .keep_last = 1, .save_at_end = false});
   checkpointer.add("model", tower).add("optimizer", optimizer);
 
   const std::int64_t first = checkpointer.resume();
-  const torch::Tensor input = torch::randn({std::stoll(flags["--batch"]), width});
+  // Steps long enough for a copy to hide behind them, as training has them.
+  const std::int64_t batch = flags["--batch"] != "0" ? std::stoll(flags["--batch"]) : device.is_cuda() ? 4096 : 64;
+  const torch::Tensor input = torch::randn({batch, width}, device);
   std::vector<double> step_seconds, stall_seconds, boundary_seconds;
   // As Metrics does, which looks just before step_done.
   const auto take_stall = [&] { return std::exchange(session.state().stall_seconds, 0.0); };
@@ -78,6 +83,8 @@ int main(int argc, char** argv) {
     if (!stall_seconds.empty()) stall_seconds.back() += waited;
     const double before_done = Now();
     if (checkpointer.step_done(step) == belay::Next::kStop) break;
+    // As a program does that reads its loss: else steps would only be queued, and none would have a time.
+    if (device.is_cuda()) torch::cuda::synchronize();
     const double end = Now();
     step_seconds.push_back(end - begin);
     boundary_seconds.push_back(end - before_done);
@@ -88,11 +95,18 @@ int main(int argc, char** argv) {
   std::int64_t state_bytes = 0;
   for (const auto& parameter : tower.parameters()) state_bytes += parameter.numel() * 12;
   const std::int64_t staged = state_bytes / session.world_size();
-  std::vector<char> from(staged, 1), to(staged, 2);
+  const auto bytes = torch::TensorOptions().dtype(torch::kUInt8);
+  const auto from = torch::full({staged}, 1, bytes.device(device));
+  auto to = torch::full({staged}, 2, bytes.pinned_memory(device.is_cuda()));
   std::vector<double> copies;
   for (int i = 0; i < 5; ++i) {
+    if (device.is_cuda()) torch::cuda::synchronize();
     const double begin = Now();
-    std::memcpy(to.data(), from.data(), staged);
+    if (device.is_cuda()) {
+      to.copy_(from);  // waits for the last byte
+    } else {
+      std::memcpy(to.data_ptr(), from.data_ptr(), staged);
+    }
     copies.push_back(Now() - begin);
   }
   if (session.is_main() && !flags["--out"].empty()) {
@@ -102,7 +116,7 @@ int main(int argc, char** argv) {
       for (std::size_t i = 0; i < values.size(); ++i) out << (i ? ", " : "") << values[i];
       out << "]";
     };
-    out << "{\"staged_bytes\": " << staged << ", \"every\": " << every << ", ";
+    out << "{\"device\": \"" << device.str() << "\", \"staged_bytes\": " << staged << ", \"every\": " << every << ", ";
     list("step", step_seconds);
     out << ", ";
     list("stall", stall_seconds);

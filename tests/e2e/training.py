@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 
@@ -40,7 +41,9 @@ class Training:
             own = ["--data", text, "--depth", 2, "--width", 48, "--heads", 4, "--context", 64, "--batch", 4,
                    "--dropout", 0.2, "--warmup", 20, "--validate-every", 70, "--validate-batches", 4, "--sample", 20]
         else:
-            own = ["--limit", 1000, "--test-limit", 512, "--batch", 16, "--width", 4, "--warmup", 20]
+            # The images that Debian installs, unless a machine has them elsewhere.
+            elsewhere = os.environ.get("BELAY_TEST_IMAGES")
+            own = [*(["--data", elsewhere] if elsewhere else []), "--limit", 1000, "--test-limit", 512, "--batch", 16, "--width", 4, "--warmup", 20]
         # Later words win over earlier ones, so that a test can change anything.
         return [BIN / self.program, *self._merged(own + common)]
 
