@@ -49,6 +49,8 @@ Result<std::optional<Listed>> ReadListed(base::FileSystem& files, const std::str
   if (base::Exists(files, mark)) {
     listed.info.quarantine = QuarantineFrom(base::ReadWholeFile(files, mark, kMarkBytesMax)).reason;
   }
+  const std::string trust = directory + "/" + std::string(kTrustName);
+  if (base::Exists(files, trust)) listed.info.trust = TrustFrom(base::ReadWholeFile(files, trust, kMarkBytesMax));
   listed.pinned = base::Exists(files, directory + "/" + std::string(kPinnedName));
   return std::optional<Listed>(std::move(listed));
 }
@@ -198,8 +200,10 @@ Result<Listed> Find(Access& access, const std::string& job, const std::optional<
   BELAY_TRY(ValidateName("job", job));
   BELAY_ASSIGN(auto all, ListAll(access, access.project, job));
   std::string steps;
-  // The latest is the one that a resume would take: not a quarantined one, if there is another.
-  const auto is_good = [](const Listed& listed) { return listed.info.quarantine.empty(); };
+  // The latest is the one that a resume would take: not a quarantined or suspect one, if there is another.
+  const auto is_good = [](const Listed& listed) {
+    return listed.info.quarantine.empty() && listed.info.trust.state != TrustState::kSuspect;
+  };
   if (!wanted) std::stable_partition(all.begin(), all.end(), is_good);
   for (Listed& listed : all) {
     const CheckpointKey& key = listed.info.key;

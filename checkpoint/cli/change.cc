@@ -1,4 +1,4 @@
-// belay ckpt pin, unpin, quarantine, unquarantine, remove, reindex: what only belayd may do.
+// belay ckpt pin, unpin, quarantine, unquarantine, trust, remove, reindex: what only belayd may do.
 #include "checkpoint/cli/documents.h"
 #include "checkpoint/cli/verb.h"
 #include "runtime/base/units.h"
@@ -60,6 +60,27 @@ base::Result<int> RunQuarantine(const Arguments& arguments) {
   return SetQuarantine(arguments, reason);
 }
 base::Result<int> RunUnquarantine(const Arguments& arguments) { return SetQuarantine(arguments, ""); }
+
+base::Result<int> RunTrust(const Arguments& arguments) {
+  const auto state = ParseTrust(*arguments.Positional(2));
+  if (!state) {
+    return base::Fail(base::Code::kInvalidArgument, "'", *arguments.Positional(2),
+                      "' is none of good, suspect and unknown; see `belay ckpt trust --help`");
+  }
+  const auto reason = arguments.Get("reason");
+  BELAY_ASSIGN(Chosen chosen, Choose(arguments));
+  const Judgement judgement = *state == TrustState::kGood      ? Judgement::kGood
+                              : *state == TrustState::kSuspect ? Judgement::kSuspect
+                                                               : Judgement::kUnknown;
+  const std::string words = reason.value_or(*state == TrustState::kSuspect ? "marked by hand" : "");
+  BELAY_ASSIGN(chosen.listed.info.trust,
+               chosen.access.client->JudgeCheckpoint(chosen.listed.info.key, judgement, {}, words));
+  const std::string name = NameOf(chosen.listed.info.key);
+  return Done(arguments, chosen.listed, "trusted",
+              *state == TrustState::kSuspect
+                  ? name + " is suspect: a run resumes from an older one"
+                  : base::Str(name, " is ", TrustName(*state), ": it is offered for restoring"));
+}
 
 base::Result<int> RunRemove(const Arguments& arguments) {
   if (!arguments.Positional(1)) {
@@ -131,6 +152,21 @@ Verb UnquarantineVerb() {
        "good.",
        ChangeOptions({}), 2, 2, "  belay ckpt unquarantine gpt 1200\n"},
       RunUnquarantine};
+}
+
+Verb TrustVerb() {
+  return {"trust",
+          "say whether a checkpoint is worth resuming from",
+          {"belay ckpt trust JOB STEP good|suspect|unknown",
+           "A checkpoint is good once a resume from it has trained on, and suspect once two have failed before that, "
+           "or one\n"
+           "gave a loss that is no number. A suspect one is not resumed from; an older one is. This replaces what "
+           "belay has\n"
+           "found by what you know. STEP: a number or \"latest\".",
+           ChangeOptions({{"reason", "WORDS", "why, for `list` and `show`"}}), 3, 3,
+           "  belay ckpt trust gpt 1200 good        the bug was in the program\n"
+           "  belay ckpt trust gpt 1200 suspect --reason 'the loss went up after it'\n"},
+          RunTrust};
 }
 
 Verb RemoveVerb() {

@@ -26,6 +26,9 @@ inline Json CheckpointJson(const Listed& listed) {
                    {"on_disk", true},
                    {"pinned", listed.pinned ? Json(*listed.pinned) : Json()},
                    {"quarantine", info.quarantine.empty() ? Json() : Json(info.quarantine)},
+                   {"trust", TrustName(info.trust.state)},
+                   {"failed_resumes", info.trust.failed_resumes},
+                   {"trust_reason", info.trust.reason.empty() ? Json() : Json(info.trust.reason)},
                    {"directory", info.directory},
                    {"digest", info.digest}};
   Json metrics = Json::object();

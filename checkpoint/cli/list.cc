@@ -8,6 +8,11 @@ namespace {
 
 std::string Where(const CheckpointInfo& info) { return info.in_memory ? "memory,disk" : "disk"; }
 
+std::string StateOf(const CheckpointInfo& info) {
+  if (!info.quarantine.empty()) return "quarantined";
+  return info.trust.state == TrustState::kUnknown ? "" : std::string(TrustName(info.trust.state));
+}
+
 base::Result<int> RunList(const Arguments& arguments) {
   BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kLook));
   const std::string project = access.all_projects ? std::string() : access.project;
@@ -45,14 +50,17 @@ base::Result<int> RunList(const Arguments& arguments) {
     const JobKey& key = info.key.job;
     table.Add({key.project == access.project ? key.job : key.project + "/" + key.job, base::Str(info.key.step),
                base::Str(info.key.generation), base::HumanBytes(info.bytes), AgeText(info.created, now), info.reason,
-               base::Str(info.world_size), Where(info), listed.pinned.value_or(false) ? "yes" : "",
-               info.quarantine.empty() ? "" : "quarantined"});
+               base::Str(info.world_size), Where(info), listed.pinned.value_or(false) ? "yes" : "", StateOf(info)});
   }
   Print(table.Text());
   for (const Listed& listed : all) {
-    if (listed.info.quarantine.empty()) continue;
-    Note(base::Str(listed.info.key.job.job, " step ", listed.info.key.step,
-                   " is quarantined: ", listed.info.quarantine));
+    const CheckpointInfo& info = listed.info;
+    const std::string name = base::Str(info.key.job.job, " step ", info.key.step);
+    if (!info.quarantine.empty()) Note(base::Str(name, " is quarantined: ", info.quarantine));
+    if (info.trust.state == TrustState::kSuspect) {
+      Note(base::Str(name, " is suspect: ", info.trust.reason, "; `belay ckpt trust ", info.key.job.job, " ",
+                     info.key.step, " good --generation ", info.key.generation, "` offers it again"));
+    }
   }
   return 0;
 }
@@ -65,8 +73,11 @@ Verb ListVerb() {
       "the committed checkpoints of all jobs or one",
       {"belay ckpt list [JOB]",
        "Lists committed checkpoints, the newest of each job first. WHERE says whether the bytes are still in belayd's\n"
-       "memory too, PIN whether retention keeps the checkpoint. STATE says quarantined where damage was found: such a\n"
-       "checkpoint is not resumed from. Without --project, jobs of all projects.",
+       "memory too, PIN whether retention keeps the checkpoint. STATE says quarantined where damage was found, and "
+       "suspect\n"
+       "where resumes failed: neither is resumed from. It says good where a resume trained on. Without --project, "
+       "jobs\n"
+       "of all projects.",
        WithCommon({}), 0, 1, "  belay ckpt list\n  belay ckpt list gpt --json | jq -r '.checkpoints[0].directory'\n"},
       RunList};
 }

@@ -50,6 +50,7 @@ void PrintText(const Listed& listed, const Restorer& restorer, bool with_tensors
   line("where", base::Str(info.in_memory ? "memory, " : "", info.directory));
   if (listed.pinned.value_or(false)) line("pinned", "yes");
   if (!info.quarantine.empty()) line("quarantined", info.quarantine);
+  line("trust", base::Str(TrustName(info.trust.state), info.trust.reason.empty() ? "" : ": ", info.trust.reason));
   for (const auto& [name, value] : manifest.metrics) line("metric", base::Str(name, " = ", MetricsText(value)));
   line("digest", manifest.digest);
 

@@ -72,10 +72,11 @@ int RunVerbs(const std::string& group, const std::string& purpose, const std::ve
 
 int CkptMain(int argc, char** argv) {
   using namespace cli;  // NOLINT: the list below reads better
-  return RunVerbs("belay ckpt", "Looks at, checks and looks after a job's checkpoints.",
-                  {ListVerb(), ShowVerb(), InspectVerb(), VerifyVerb(), DuVerb(), PinVerb(), UnpinVerb(),
-                   QuarantineVerb(), UnquarantineVerb(), RemoveVerb(), ExportVerb(), ReindexVerb(), BenchVerb()},
-                  argc, argv);
+  return RunVerbs(
+      "belay ckpt", "Looks at, checks and looks after a job's checkpoints.",
+      {ListVerb(), ShowVerb(), InspectVerb(), VerifyVerb(), DuVerb(), PinVerb(), UnpinVerb(), QuarantineVerb(),
+       UnquarantineVerb(), TrustVerb(), RemoveVerb(), ExportVerb(), ReindexVerb(), BenchVerb()},
+      argc, argv);
 }
 
 int DaemonMain(int argc, char** argv) {

@@ -32,6 +32,7 @@ Verb PinVerb();
 Verb UnpinVerb();
 Verb QuarantineVerb();
 Verb UnquarantineVerb();
+Verb TrustVerb();
 Verb RemoveVerb();
 Verb ExportVerb();
 Verb ReindexVerb();

@@ -207,6 +207,18 @@ class SocketClient final : public Client {
     return CallForDone(std::move(request), kCallTimeout);
   }
 
+  Result<Trust> JudgeCheckpoint(const CheckpointKey& key, Judgement judgement, base::Generation by,
+                                const std::string& reason) override {
+    wire::Request request;
+    wire::JudgeCheckpoint& body = *request.mutable_judge_checkpoint();
+    ToWire(key, body.mutable_checkpoint());
+    body.set_judgement(static_cast<wire::Judgement>(judgement));
+    body.set_by_generation(by.value());
+    body.set_reason(ToUtf8(reason));
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kJudged, kCallTimeout));
+    return FromWire(reply.response.judged().trust());
+  }
+
   Result<DaemonReport> GetDaemonStatus() override {
     wire::Request request;
     request.mutable_daemon_status();

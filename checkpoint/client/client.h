@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "checkpoint/format/manifest.h"
+#include "checkpoint/format/trust.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
@@ -36,6 +37,7 @@ struct CheckpointKey {
 struct RunGrant {
   base::Generation generation;
   std::optional<base::Step> newest_step;
+  std::uint32_t suspects = 0;  // checkpoints that are not offered because resumes from them failed
 };
 
 struct Retention {
@@ -96,6 +98,7 @@ struct RestorePoint {
   bool in_memory = false;
   std::int32_t world_size = 1;
   bool committed = true;  // durable; else whole in the daemon's memory only, and gone with it
+  bool suspect = false;   // resumes from it failed: not to be taken unless somebody asks for it
 };
 struct OpenedFile {
   std::string name;
@@ -117,7 +120,11 @@ struct CheckpointInfo {
   bool in_memory = false;
   std::map<std::string, double> metrics;
   std::string quarantine;  // what damage was found in it; empty: none
+  Trust trust;             // judged_by is not told
 };
+
+// As in commit/trust.h.
+enum class Judgement : std::uint8_t { kFailed = 1, kDiverged = 2, kProved = 3, kGood = 4, kSuspect = 5, kUnknown = 6 };
 
 struct RunInfo {
   JobKey job;
@@ -180,6 +187,10 @@ class Client {
   virtual base::Status RemoveCheckpoint(const CheckpointKey& key, bool force) = 0;
   // Keeps restores away from it, or with an empty reason lifts that.
   virtual base::Status QuarantineCheckpoint(const CheckpointKey& key, const std::string& reason) = 0;
+  // What a resume from it has shown (`by`: the run that says so), or what a person believes. Answers what is believed
+  // now. kStaleGeneration: a newer run has begun.
+  virtual base::Result<Trust> JudgeCheckpoint(const CheckpointKey& key, Judgement judgement, base::Generation by,
+                                              const std::string& reason) = 0;
   virtual base::Result<DaemonReport> GetDaemonStatus() = 0;
   virtual base::Status StopDaemon(bool force) = 0;
   virtual base::Result<ReindexReport> Reindex() = 0;

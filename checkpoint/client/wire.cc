@@ -80,7 +80,7 @@ base::Error FromWire(const wire::Failure& failure) {
 
 Result<RunGrant> FromWire(const wire::RunGrant& grant) {
   if (grant.generation() == 0) return Fail(Code::kProtocol, "belayd granted a run without a generation");
-  RunGrant out{base::Generation(grant.generation()), std::nullopt};
+  RunGrant out{base::Generation(grant.generation()), std::nullopt, grant.suspects()};
   if (grant.newest_step() >= 0) out.newest_step = base::Step(grant.newest_step());
   return out;
 }
@@ -108,9 +108,14 @@ Result<std::vector<RestorePoint>> FromWire(const wire::RestorePointList& list) {
       return Fail(Code::kProtocol, "belayd offers step ", point.step(), ", which it has neither in memory nor on disk");
     }
     out.push_back({base::Step(point.step()), base::Generation(point.generation()), point.in_memory(),
-                   point.world_size(), point.committed()});
+                   point.world_size(), point.committed(), point.suspect()});
   }
   return out;
+}
+
+Trust FromWire(const wire::Trust& trust) {
+  // A state that a newer daemon knows says nothing to this program.
+  return {ParseTrust(trust.state()).value_or(TrustState::kUnknown), trust.failed_resumes(), {}, trust.reason()};
 }
 
 Result<std::vector<CheckpointInfo>> FromWire(const wire::CheckpointList& list) {
@@ -130,6 +135,7 @@ Result<std::vector<CheckpointInfo>> FromWire(const wire::CheckpointList& list) {
     item.world_size = info.world_size();
     item.pinned = info.pinned();
     item.quarantine = info.quarantine();
+    item.trust = FromWire(info.trust());
     item.in_memory = info.in_memory();
     for (const auto& [name, value] : info.metrics()) item.metrics[name] = value;
     out.push_back(std::move(item));

@@ -27,6 +27,7 @@ base::Result<RunGrant> FromWire(const wire::RunGrant& grant);
 base::Result<SnapshotOutcome> FromWire(const wire::SnapshotOutcome& outcome);
 base::Result<std::vector<RestorePoint>> FromWire(const wire::RestorePointList& list);
 base::Result<std::vector<CheckpointInfo>> FromWire(const wire::CheckpointList& list);
+Trust FromWire(const wire::Trust& trust);
 base::Result<DaemonReport> FromWire(const wire::DaemonReport& report);
 ReindexReport FromWire(const wire::ReindexReport& report);
 // The descriptors become the files': as many as files, or kProtocol.

@@ -19,6 +19,7 @@ struct Done {};
 struct RunGrant {
   base::Generation generation;
   std::optional<base::Step> newest_step;
+  std::uint32_t suspects = 0;  // checkpoints that are there but not offered, because resumes from them failed
 };
 struct Attached {  // the daemon adds the staging memory's descriptor
   JobKey job;
@@ -38,12 +39,16 @@ struct RestorePoint {
   bool in_memory = false;
   std::int32_t world_size = 1;
   bool committed = true;  // else whole in memory only
+  bool suspect = false;   // not to be resumed from, unless somebody asks for it
 };
 struct CheckpointInfo {
   JobKey job;
   CheckpointId id;
   CommittedInfo info;
   bool in_memory = false;
+};
+struct Judged {
+  Trust trust;  // what is believed of the checkpoint now
 };
 struct RunInfo {
   JobKey job;
@@ -64,7 +69,7 @@ struct ReindexReport {
   std::vector<std::string> problems;
 };
 using ReplyBody = std::variant<base::Error, Done, RunGrant, Attached, SnapshotOutcome, std::vector<RestorePoint>,
-                               std::vector<CheckpointInfo>, StatusReport, ReindexReport>;
+                               std::vector<CheckpointInfo>, Judged, StatusReport, ReindexReport>;
 
 // --- actions ---
 struct Reply {
@@ -132,6 +137,12 @@ struct PersistQuarantine {  // -> QuarantineFinished
   CheckpointId id;
   std::string reason;  // empty: lift it
 };
+struct PersistTrust {  // -> TrustFinished
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  Trust trust;
+};
 struct MemoryFile {
   std::string name;
   base::Rank rank;
@@ -169,8 +180,8 @@ struct Exit {           // leave with status 0: everything is drained
 
 struct Action {
   std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,
-               DeleteCheckpoint, PersistPin, PersistQuarantine, RepairFile, OpenFromMemory, OpenFromDisk, RebuildIndex,
-               Note, Exit>
+               DeleteCheckpoint, PersistPin, PersistQuarantine, PersistTrust, RepairFile, OpenFromMemory, OpenFromDisk,
+               RebuildIndex, Note, Exit>
       what;
   std::string reason;  // one line for the log; empty: not worth one
 };

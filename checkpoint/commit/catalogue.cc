@@ -49,14 +49,21 @@ void Core::StopReadingIn(std::int32_t pid) {
 std::vector<RestorePoint> Core::PointsOf(const Job& job) const {
   std::vector<RestorePoint> points;
   for (const auto& [id, committed] : job.committed) {
-    if (committed.Sound()) points.push_back({id, InMemory(job, id), committed.info.world_size});
+    if (committed.Sound()) {
+      points.push_back({id, InMemory(job, id), committed.info.world_size, true, committed.Suspect()});
+    }
   }
   if (job.memory && InMemory(job, job.memory->id)) {
     const auto same = job.committed.find(job.memory->id);
     const bool memory_only = same == job.committed.end() || (!same->second.removing && !same->second.Sound());
-    if (memory_only) points.push_back({job.memory->id, true, job.memory->world_size, false});
+    if (memory_only) {
+      const Trust& trust = same == job.committed.end() ? job.memory->trust : same->second.info.trust;
+      points.push_back({job.memory->id, true, job.memory->world_size, false, trust.state == TrustState::kSuspect});
+    }
   }
-  std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) { return a.id > b.id; });
+  std::sort(points.begin(), points.end(), [](const RestorePoint& a, const RestorePoint& b) {
+    return a.suspect != b.suspect ? b.suspect : a.id > b.id;
+  });
   return points;
 }
 
@@ -178,7 +185,7 @@ void Core::Handle(const RequestRef& ref, const RemoveCheckpoint& request) {
     if (committed.Pinned()) why = "it is pinned";
     // What is in memory only does not count: it goes with the daemon.
     const auto newest = std::find_if(job->committed.rbegin(), job->committed.rend(),
-                                     [](const auto& entry) { return entry.second.Sound(); });
+                                     [](const auto& entry) { return entry.second.Sound() && !entry.second.Suspect(); });
     if (newest != job->committed.rend() && newest->first == *id) why = "it is the newest of its job that is on disk";
     const bool in_use = why.empty() && InUse(request.job, *id);
     if (in_use) why = "a restore has it open";
@@ -202,7 +209,7 @@ std::size_t Core::ApplyRetention(const JobKey& key) {
   for (const auto& [id, committed] : job.committed) {
     if (committed.removing) continue;
     candidates.push_back({id, committed.Pinned(), InUse(key, id) || committed.repairs_running > 0,
-                          !committed.info.quarantine.empty(), committed.info.metrics});
+                          !committed.info.quarantine.empty() || committed.Suspect(), committed.info.metrics});
   }
   const std::vector<CheckpointId> deletions = ChooseDeletions(candidates, job.retention);
   for (const CheckpointId& id : deletions) {

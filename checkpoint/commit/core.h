@@ -16,7 +16,7 @@
 //   - every request is answered exactly once, unless its connection closes first.
 //
 // One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc,
-// quarantine.cc.
+// quarantine.cc, trust.cc.
 #pragma once
 
 #include <cstdint>
@@ -112,18 +112,22 @@ class Core {
   void Handle(const RequestRef& ref, const PinCheckpoint& request);
   void Handle(const RequestRef& ref, const RemoveCheckpoint& request);
   void Handle(const RequestRef& ref, const QuarantineCheckpoint& request);
+  void Handle(const RequestRef& ref, const JudgeCheckpoint& request);
   void Handle(const RequestRef& ref, const Reindex& request);
   void Handle(const RemoveFinished& event);
   void Handle(const PinFinished& event);
   void Handle(const DamageFound& event);
   void Handle(const RepairFinished& event);
   void Handle(const QuarantineFinished& event);
+  void Handle(const TrustFinished& event);
   void Handle(const ReindexFinished& event);
   // Starts deleting what the job's policy lets go; how many deletions began.
   std::size_t ApplyRetention(const JobKey& key);
   static bool Removing(const Job& job);
   bool InMemory(const Job& job, CheckpointId id) const;
   bool InUse(const JobKey& key, CheckpointId id) const;
+  base::Status CheckJudge(const RequestRef& ref, const JudgeCheckpoint& request) const;
+  // Newest first; then the suspect ones, likewise.
   std::vector<RestorePoint> PointsOf(const Job& job) const;
   std::optional<CheckpointId> Resolve(const Job& job, base::Step step, base::Generation generation) const;
   static std::map<std::string, MemoryFile> MemoryFilesOf(const Job& job, CheckpointId id);

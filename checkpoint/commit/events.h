@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "checkpoint/commit/trust.h"
 #include "checkpoint/commit/types.h"
 
 namespace belay::checkpoint::commit {
@@ -93,15 +94,24 @@ struct QuarantineCheckpoint {
   base::Generation generation;
   std::string reason;  // empty: it is good again
 };
+struct JudgeCheckpoint {
+  JobKey job;
+  base::Step step;
+  base::Generation generation;
+  Judgement judgement = Judgement::kFailed;
+  base::Generation by;  // the run that says so; its checkpoint is of this generation or an older one
+  std::string reason;
+};
 struct DaemonStatus {};
 struct DaemonStop {
   bool force = false;
 };
 struct Reindex {};
 
-using Request = std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot,
-                             WaitSnapshot, RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint,
-                             RemoveCheckpoint, QuarantineCheckpoint, DaemonStatus, DaemonStop, Reindex>;
+using Request =
+    std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot,
+                 RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint, QuarantineCheckpoint,
+                 JudgeCheckpoint, DaemonStatus, DaemonStop, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {
@@ -181,6 +191,13 @@ struct QuarantineFinished {
   std::string reason;  // empty: lifted
   std::optional<base::Error> error;
 };
+struct TrustFinished {
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  Trust trust;
+  std::optional<base::Error> error;
+};
 struct ReindexFinished {
   RequestRef ref;
   std::optional<base::Error> error;
@@ -192,6 +209,6 @@ struct Tick {};        // time has passed: a deadline may be due
 
 using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
                            WriteFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished, DamageFound,
-                           RepairFinished, QuarantineFinished, ReindexFinished, StopSignal, Tick>;
+                           RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, StopSignal, Tick>;
 
 }  // namespace belay::checkpoint::commit

@@ -4,8 +4,8 @@
 // first at or after each multiple of `keep_every`, the best `keep_best` by a metric. The rest may go, and only ever
 // after a newer one committed, because this is asked after a commit and the newest is never in the answer.
 //
-// A quarantined one fills nobody's place: neither of the newest, nor of a milestone, nor of the best. It goes itself
-// once `keep_last` good ones are newer; until then somebody may want what is left of it.
+// A quarantined or suspect one fills nobody's place: neither of the newest, nor of a milestone, nor of the best. It
+// goes itself once `keep_last` good ones are newer; until then somebody may want what is left of it.
 //
 // "At or after", because a save that finds belayd busy is put off by a step or more: asking for step 100 itself would
 // lose the milestone. If a run went back and wrote a step again, the newer generation's counts; a milestone goes only
@@ -24,7 +24,7 @@ struct RetentionCandidate {
   CheckpointId id;
   bool pinned = false;
   bool in_use = false;       // a restore has it open
-  bool quarantined = false;  // damaged
+  bool quarantined = false;  // damaged, or suspect
   std::map<std::string, double> metrics;
 };
 

@@ -113,7 +113,8 @@ void Core::Handle(const GenerationPersisted& event) {
   job.launcher = beginning.launcher;
   RunGrant grant{event.generation, std::nullopt};
   const std::vector<RestorePoint> points = PointsOf(job);
-  if (!points.empty()) grant.newest_step = points.front().id.step;
+  if (!points.empty() && !points.front().suspect) grant.newest_step = points.front().id.step;
+  grant.suspects = static_cast<std::uint32_t>(std::ranges::count(points, true, &RestorePoint::suspect));
   Answer(beginning.ref, grant,
          base::Str("job ", event.job, " began generation ", event.generation, " with ", job.world_size, " ranks"));
 }

@@ -79,6 +79,7 @@ struct MemoryPoint {
   CheckpointId id;
   std::int32_t world_size = 1;
   std::string manifest;
+  Trust trust;  // of one that was never committed
 };
 
 struct Attachment {
@@ -123,6 +124,7 @@ struct Committed {
   bool Pinned() const { return info.pinned || pins_under_way > 0; }
   // There, to stay, and good as far as anybody knows.
   bool Sound() const { return !removing && info.quarantine.empty(); }
+  bool Suspect() const { return info.trust.state == TrustState::kSuspect; }
 };
 
 struct HeldBegin {  // a BeginSnapshot that waits for retention to make room

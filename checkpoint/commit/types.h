@@ -15,6 +15,7 @@
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/shard_file.h"
+#include "checkpoint/format/trust.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
 
@@ -78,6 +79,7 @@ struct CommittedInfo {
   std::string digest;
   std::map<std::string, double> metrics;
   std::string quarantine;  // what damage was found; empty: none, and only then it is offered for restoring
+  Trust trust;
 };
 
 // What a job's files (or the index) say about it at start-up and after a reindex.

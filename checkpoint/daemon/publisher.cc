@@ -280,6 +280,25 @@ base::Status Publisher::QuarantineOrFail(const commit::PersistQuarantine& order)
   return {};
 }
 
+commit::TrustFinished Publisher::MarkTrust(const commit::PersistTrust& order) {
+  commit::TrustFinished event{order.ref, order.job, order.id, order.trust, std::nullopt};
+  if (auto marked = MarkTrustOrFail(order); !marked) event.error = marked.error();
+  return event;
+}
+
+base::Status Publisher::MarkTrustOrFail(const commit::PersistTrust& order) {
+  const std::string directory = folders_.Checkpoint(order.job, order.id);
+  if (order.trust == Trust()) {
+    BELAY_TRY(RemoveMark(directory, kTrustName));
+  } else {
+    BELAY_TRY(base::FaultPoint("trust.before_mark"));
+    const std::string mark = EncodeTrust(order.trust, base::Rfc3339(clock_.WallNow()));
+    BELAY_TRY(base::WriteFileDurably(files_, directory + "/" + std::string(kTrustName), mark));
+  }
+  ChangeRecord(order.job, order.id, [&](commit::CommittedInfo& info) { info.trust = order.trust; });
+  return {};
+}
+
 base::Status Publisher::RemoveMark(const std::string& directory, std::string_view name) {
   const std::string mark = directory + "/" + std::string(name);
   BELAY_ASSIGN(const bool marked, IsThere(files_, mark));

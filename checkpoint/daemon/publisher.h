@@ -33,6 +33,7 @@ class Publisher {
   commit::RemoveFinished Delete(const commit::DeleteCheckpoint& order);
   commit::PinFinished Pin(const commit::PersistPin& order);
   commit::QuarantineFinished Quarantine(const commit::PersistQuarantine& order);
+  commit::TrustFinished MarkTrust(const commit::PersistTrust& order);
   // How far the scrubber is; losing it costs reading again.
   void RecordScrub(const std::string& progress);
   commit::ReindexFinished Rebuild(const commit::RebuildIndex& order);
@@ -45,6 +46,7 @@ class Publisher {
   base::Status DeleteOrFail(const std::string& directory);
   base::Status PinOrFail(const commit::PersistPin& order);
   base::Status QuarantineOrFail(const commit::PersistQuarantine& order);
+  base::Status MarkTrustOrFail(const commit::PersistTrust& order);
   base::Status RemoveMark(const std::string& directory, std::string_view name);
   void ChangeRecord(const commit::JobKey& job, const commit::CheckpointId& id,
                     const std::function<void(commit::CommittedInfo&)>& change);

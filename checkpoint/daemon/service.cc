@@ -282,6 +282,10 @@ void Service::Perform(commit::PersistQuarantine& order) {
   parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Quarantine(order)); });
 }
 
+void Service::Perform(commit::PersistTrust& order) {
+  parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.MarkTrust(order)); });
+}
+
 void Service::Perform(commit::RepairFile& order) {
   // Held until the repair ends; the next snapshot may overwrite it, which the repair notices.
   auto memory = parts_.staging->Find(OwnerName(order.job), order.file.rank);

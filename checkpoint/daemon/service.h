@@ -71,6 +71,7 @@ class Service {
   void Perform(commit::DeleteCheckpoint& order);
   void Perform(commit::PersistPin& order);
   void Perform(commit::PersistQuarantine& order);
+  void Perform(commit::PersistTrust& order);
   void Perform(commit::RepairFile& order);
   void Perform(commit::OpenFromMemory& order);
   void Perform(commit::OpenFromDisk& order);

@@ -58,6 +58,12 @@ commit::OpenCheckpoint FromWire(const wire::OpenCheckpoint& open) {
   return request;
 }
 
+void ToWire(const Trust& trust, wire::Trust& out) {
+  out.set_state(std::string(TrustName(trust.state)));
+  out.set_failed_resumes(trust.failed_resumes);
+  out.set_reason(ToUtf8(trust.reason));
+}
+
 struct Filler {
   const index::Folders& folders;
   wire::Response& response;
@@ -68,6 +74,7 @@ struct Filler {
     wire::RunGrant& out = *response.mutable_run_grant();
     out.set_generation(grant.generation.value());
     out.set_newest_step(grant.newest_step ? grant.newest_step->value() : -1);
+    out.set_suspects(grant.suspects);
   }
   void operator()(const commit::Attached& attached) const {
     response.mutable_attached()->set_staging_bytes(attached.staging_bytes);
@@ -90,6 +97,7 @@ struct Filler {
       one.set_in_memory(point.in_memory);
       one.set_world_size(point.world_size);
       one.set_committed(point.committed);
+      one.set_suspect(point.suspect);
     }
   }
   void operator()(const std::vector<commit::CheckpointInfo>& list) const {
@@ -108,8 +116,12 @@ struct Filler {
       one.set_directory(folders.Checkpoint(info.job, info.id));
       one.set_digest(info.info.digest);
       one.set_quarantine(info.info.quarantine);
+      ToWire(info.info.trust, *one.mutable_trust());
       for (const auto& [name, value] : info.info.metrics) (*one.mutable_metrics())[name] = value;
     }
+  }
+  void operator()(const commit::Judged& judged) const {
+    ToWire(judged.trust, *response.mutable_judged()->mutable_trust());
   }
   void operator()(const commit::StatusReport& report) const {
     wire::DaemonReport& out = *response.mutable_daemon_report();
@@ -201,6 +213,13 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
       auto [job, step, generation] = id_of(request.quarantine_checkpoint().checkpoint());
       return commit::Request(
           commit::QuarantineCheckpoint{job, step, generation, request.quarantine_checkpoint().reason()});
+    }
+    case wire::Request::kJudgeCheckpoint: {
+      const wire::JudgeCheckpoint& in = request.judge_checkpoint();
+      auto [job, step, generation] = id_of(in.checkpoint());
+      return commit::Request(commit::JudgeCheckpoint{job, step, generation,
+                                                     static_cast<commit::Judgement>(in.judgement()),
+                                                     base::Generation(in.by_generation()), in.reason()});
     }
     case wire::Request::BODY_NOT_SET:
       break;

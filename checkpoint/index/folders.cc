@@ -112,11 +112,14 @@ class Walk {
       found_.leftovers.push_back(directory);
       return;
     }
-    AddHalfMade(directory + "/" + std::string(kPinnedName), *names);
+    for (const std::string_view mark : {kPinnedName, kQuarantinedName, kTrustName}) {
+      AddHalfMade(directory + "/" + std::string(mark), *names);
+    }
     if (const commit::CommittedInfo* info = Known(key, id)) {
       job.checkpoints[id] = *info;
       job.checkpoints[id].pinned = has(kPinnedName);
       job.checkpoints[id].quarantine = has(kQuarantinedName) ? QuarantineIn(directory) : std::string();
+      job.checkpoints[id].trust = has(kTrustName) ? TrustIn(directory) : Trust();
       return;
     }
     const std::string path = directory + "/" + std::string(kManifestName);
@@ -144,11 +147,16 @@ class Walk {
     }
     job.checkpoints[id] = InfoOf(*manifest, has(kPinnedName));
     if (has(kQuarantinedName)) job.checkpoints[id].quarantine = QuarantineIn(directory);
+    if (has(kTrustName)) job.checkpoints[id].trust = TrustIn(directory);
   }
 
   std::string QuarantineIn(const std::string& directory) const {
     const std::string mark = directory + "/" + std::string(kQuarantinedName);
     return QuarantineFrom(base::ReadWholeFile(files_, mark, kMarkBytesMax)).reason;
+  }
+
+  Trust TrustIn(const std::string& directory) const {
+    return TrustFrom(base::ReadWholeFile(files_, directory + "/" + std::string(kTrustName), kMarkBytesMax));
   }
 
   const commit::CommittedInfo* Known(const commit::JobKey& key, const commit::CheckpointId& id) const {

@@ -2,7 +2,7 @@
 //
 //   <data dir>/<project>/<job>/.generation                    {"generation":3,"owner_uid":1000}, never goes back
 //   <data dir>/<project>/<job>/step-000001200.gen-3/          a checkpoint if it holds manifest.json, else left over
-//   <data dir>/<project>/<job>/step-.../.pinned, .quarantined marks (checkpoint/format/marks.h)
+//   <data dir>/<project>/<job>/step-.../.pinned, .quarantined, .trust  marks (checkpoint/format)
 //   <data dir>/.belayd/{index,index.reserve,lock,belayd.log}  the daemon's own
 #pragma once
 

@@ -24,8 +24,8 @@ namespace {
 
 constexpr std::uint64_t kReserveBytes = 4 * base::kMiB;  // enough for thousands of batches and a compaction
 
-// RocksDB's own words go to belayd's log. Its own log file would be one more thing to write to, and 7.8 aborts the process
-// when it is written to a full disk.
+// RocksDB's own words go to belayd's log. Its own log file would be one more thing to write to, and 7.8 aborts the
+// process when it is written to a full disk.
 class IndexLogger final : public rocksdb::Logger {
  public:
   IndexLogger() : rocksdb::Logger(rocksdb::InfoLogLevel::WARN_LEVEL) {}

@@ -88,9 +88,18 @@ base::Result<JobRecord> DecodeJobRecord(std::string_view value) {
 std::string EncodeCheckpointRecord(const commit::CommittedInfo& info) {
   json metrics = json::object();
   for (const auto& [name, number] : info.metrics) metrics[name] = number;  // not finite: null
-  const json fields{
-      {"bytes", info.bytes},   {"created", info.created}, {"reason", info.reason}, {"world_size", info.world_size},
-      {"pinned", info.pinned}, {"digest", info.digest},   {"metrics", metrics},    {"quarantine", info.quarantine}};
+  const json fields{{"bytes", info.bytes},
+                    {"created", info.created},
+                    {"reason", info.reason},
+                    {"world_size", info.world_size},
+                    {"pinned", info.pinned},
+                    {"digest", info.digest},
+                    {"metrics", metrics},
+                    {"quarantine", info.quarantine},
+                    {"trust", TrustName(info.trust.state)},
+                    {"failed_resumes", info.trust.failed_resumes},
+                    {"judged_by", info.trust.judged_by.value()},
+                    {"trust_reason", info.trust.reason}};
   return fields.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view value) {
@@ -103,6 +112,10 @@ base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view valu
     info.pinned = fields.at("pinned").get<bool>();
     info.digest = fields.at("digest").get<std::string>();
     info.quarantine = fields.value("quarantine", "");  // records of releases before 0.2 have none
+    info.trust.state = ParseTrust(fields.value("trust", "")).value_or(TrustState::kUnknown);
+    info.trust.failed_resumes = fields.value("failed_resumes", 0U);
+    info.trust.judged_by = base::Generation(fields.value("judged_by", std::uint64_t{0}));
+    info.trust.reason = fields.value("trust_reason", "");
     for (const auto& [name, number] : fields.at("metrics").items()) {
       if (number.is_number()) info.metrics[name] = number.get<double>();
     }

@@ -1,8 +1,8 @@
 // How much staging memory belayd may hold by default: half of what it may use at all.
 //
-// That is the machine's memory or, inside a batch job or a pod, the least limit of its control group and the groups above:
-// more would not be refused with numbers, it would be the end of the daemon.
-// Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (memory.max) and cgroup-v1/memory.rst (memory.limit_in_bytes).
+// That is the machine's memory or, inside a batch job or a pod, the least limit of its control group and the groups
+// above: more would not be refused with numbers, it would be the end of the daemon. Source: the kernel's
+// Documentation/admin-guide/cgroup-v2.rst (memory.max) and cgroup-v1/memory.rst (memory.limit_in_bytes).
 #pragma once
 
 #include <cstdint>

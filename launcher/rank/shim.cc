@@ -43,6 +43,9 @@ wire::Progress ReadPage(const ControlPage& page) {
   progress.set_tokens_per_second(base::BitsDouble(page.tokens_per_second_bits.load()));
   progress.set_stall_ms(base::BitsDouble(page.stall_ms_bits.load()));
   progress.set_data_wait_ms(base::BitsDouble(page.data_wait_ms_bits.load()));
+  progress.set_resumed_generation(page.resumed_generation.load());
+  progress.set_trust_steps(page.trust_steps.load());
+  progress.set_diverged(page.diverged.load() != 0);
   return progress;
 }
 

@@ -79,11 +79,36 @@ bool DaemonLink::KeepReconnecting(const std::stop_token& stop, const std::functi
   }
 }
 
+void DaemonLink::Judge(Verdict verdict) {
+  const std::scoped_lock lock(mutex_);
+  untold_.push_back(std::move(verdict));
+}
+
+void DaemonLink::Tell() {
+  const std::scoped_lock one_at_a_time(tell_mutex_);
+  std::vector<Verdict> verdicts;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (client_ == nullptr || client_->Broken()) return;
+    verdicts = std::exchange(untold_, {});
+  }
+  const std::shared_ptr<checkpoint::Client> daemon = client();
+  for (Verdict& verdict : verdicts) {
+    const auto trust = daemon->JudgeCheckpoint(verdict.key, verdict.judgement, verdict.by, verdict.reason);
+    if (!trust && AskAgain(trust.error().code)) {  // hearing it twice does no harm
+      Judge(std::move(verdict));
+    } else {
+      verdict.told(trust);
+    }
+  }
+}
+
 base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base::Generation continues) {
   std::optional<checkpoint::RunGrant> run;
   bool answer_lost = false;
   for (int deaths = 0; !run;) {
     BELAY_TRY(Reconnect());
+    Tell();
     const std::shared_ptr<checkpoint::Client> daemon = client();
     auto granted = daemon->BeginRun(job_, world_size, continues);
     if (granted) {
@@ -101,6 +126,7 @@ base::Result<DaemonLink::Grant> DaemonLink::Begin(std::int32_t world_size, base:
   Grant grant;
   grant.generation = run->generation;
   if (run->newest_step) grant.newest_step = run->newest_step->value();
+  grant.suspects = run->suspects;
   const std::scoped_lock lock(mutex_);
   generation_ = run->generation;
   world_size_ = world_size;
@@ -133,10 +159,12 @@ std::optional<std::int64_t> DaemonLink::End(const std::shared_ptr<DaemonLink>& d
   const auto answer = std::make_shared<Answer>();
   std::thread([daemon, generation, outcome, answer] {
     std::optional<std::int64_t> newest;
+    daemon->Tell();
     if (const auto client = daemon->client(); client != nullptr && !client->Broken()) {
       if (const auto points = client->RestorePoints(daemon->job_)) {
         // A private belayd is about to leave, and takes what is in memory only with it.
-        const auto found = std::ranges::find_if(*points, &checkpoint::RestorePoint::committed);
+        const auto found = std::ranges::find_if(
+            *points, [](const checkpoint::RestorePoint& point) { return point.committed && !point.suspect; });
         if (found != points->end()) newest = found->step.value();
       }
       if (generation.value() != 0) {

@@ -9,6 +9,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "checkpoint/client/client.h"
 #include "checkpoint/client/locate.h"
@@ -27,6 +28,16 @@ class DaemonLink {
     std::string socket;
     std::string data_dir;
     bool started_daemon = false;
+    std::uint32_t suspects = 0;
+  };
+  // What a run shows of the checkpoint that it resumed from. `told` hears what belayd believes from now on, or why it
+  // does not take it; on the thread that told it.
+  struct Verdict {
+    checkpoint::CheckpointKey key;
+    checkpoint::Judgement judgement = checkpoint::Judgement::kProved;
+    base::Generation by;
+    std::string reason;
+    std::function<void(const base::Result<checkpoint::Trust>&)> told;
   };
 
   DaemonLink(checkpoint::LocateRequest request, checkpoint::JobKey job);
@@ -35,6 +46,9 @@ class DaemonLink {
   // Finds or starts belayd if need be, then begins a generation. Blocks while belayd settles the previous one. A belayd
   // that dies over the question is started again and asked again, a few times.
   base::Result<Grant> Begin(std::int32_t world_size, base::Generation continues);
+  // Told before the next Begin or End, or by Tell; a daemon that is gone is told when it is back.
+  void Judge(Verdict verdict);
+  void Tell();
   bool Connected();
   // Connects again after the daemon has gone, starting it if it was a private one, and takes hold of the run again, so
   // that no second launcher gets the job meanwhile; tries until it succeeds, or answers false once it is told to stop.
@@ -61,6 +75,8 @@ class DaemonLink {
   bool started_ = false;                        // guarded by mutex_
   base::Generation generation_;                 // guarded by mutex_; granted last
   std::int32_t world_size_ = 0;                 // guarded by mutex_; of that run
+  std::vector<Verdict> untold_;                 // guarded by mutex_
+  std::mutex tell_mutex_;                       // held while they are told
   std::mutex watch_mutex_;
   std::jthread watcher_;  // guarded by watch_mutex_
 };

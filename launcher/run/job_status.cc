@@ -16,6 +16,9 @@ RankProgress FromWire(const wire::Progress& wire) {
   progress.tokens_per_second = wire.tokens_per_second();
   progress.stall_ms = wire.stall_ms();
   progress.data_wait_ms = wire.data_wait_ms();
+  progress.resumed_generation = wire.resumed_generation();
+  progress.trust_steps = wire.trust_steps();
+  progress.diverged = wire.diverged();
   return progress;
 }
 
@@ -32,6 +35,9 @@ void ToWire(const RankProgress& progress, wire::Progress& wire) {
   wire.set_tokens_per_second(progress.tokens_per_second);
   wire.set_stall_ms(progress.stall_ms);
   wire.set_data_wait_ms(progress.data_wait_ms);
+  wire.set_resumed_generation(progress.resumed_generation);
+  wire.set_trust_steps(progress.trust_steps);
+  wire.set_diverged(progress.diverged);
 }
 
 wire::JobStatus MakeJobStatus(const SupervisorState& state, const RunOptions& options, const std::string& run_directory,

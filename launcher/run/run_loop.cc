@@ -12,8 +12,10 @@
 #include "launcher/run/control_server.h"
 #include "launcher/run/daemon_link.h"
 #include "launcher/run/job_status.h"
+#include "launcher/run/judgement.h"
 #include "launcher/run/last_run.h"
 #include "launcher/run/progress_line.h"
+#include "launcher/run/run_beginning.h"
 #include "launcher/run/run_directory.h"
 #include "launcher/run/run_ending.h"
 #include "launcher/run/run_folder.h"
@@ -95,6 +97,7 @@ class RunLoop {
   void Do(const action::StopRank& a);
   void Do(const action::KillRank& a);
   void Do(const action::ReleaseRank& a);
+  void Do(const action::JudgeResume& a);
   void Do(const action::CleanUp& a);
   void Do(const action::RestartDaemon& a);
   void Do(const action::Say& a) { console_.Say(a.text); }
@@ -188,6 +191,9 @@ base::Result<int> RunLoop::Run() {
   signal_thread_.join();
   server_.reset();
   console_.SetLiveLine("");
+  while (const auto left = events_->Pop(base::Duration::zero())) {
+    if (!left->say.empty()) console_.Raw(left->say);  // said while belayd was told of the end
+  }
   SayEnd();
   // A stop between attempts leaves before belayd has answered; these threads own what they use and end with the
   // process.
@@ -246,17 +252,7 @@ void RunLoop::Do(const action::SpawnMpirun&) {
   WatchDaemon();
   if (grant_.started_daemon && state_.restarts == 0)
     console_.Say(Str("started a private belayd for ", grant_.data_dir));
-  if (state_.restarts == 0) {
-    console_.Say(
-        Str("job ", options_.job, ", generation ", state_.generation, ", ", options_.ranks,
-            options_.ranks == 1 ? " rank" : " ranks",
-            state_.resume_step ? Str(", resuming from step ", *state_.resume_step) : std::string(", fresh start"),
-            "; logs in ", folder_.AttemptPath(state_.generation)));
-  } else {
-    console_.Say(
-        Str("restarting as generation ", state_.generation,
-            state_.resume_step ? Str(" from step ", *state_.resume_step) : std::string(" from the beginning")));
-  }
+  console_.Say(BeginningWords(state_, options_, grant_.suspects, folder_.AttemptPath(state_.generation)));
   if (const base::Status started = StartAttempt(); !started) {
     events_->Push({attempt_number_, event::SpawnFailed{started.error()}});
   }
@@ -356,6 +352,13 @@ void RunLoop::Do(const action::CleanUp&) {
   clean_thread_ = std::jthread([attempt = attempt_, number = attempt_number_, events = events_] {
     events->Push({number, attempt->Clean()});
   });
+}
+
+void RunLoop::Do(const action::JudgeResume& a) {
+  daemon_->Judge(VerdictOn(a, {options_.project, options_.job}, state_.generation,
+                           [events = events_](std::string words) { events->Push({.say = std::move(words)}); }));
+  // Failures are told on the way to the next generation, or to the end.
+  if (a.fate == ResumeFate::kProved) std::thread([daemon = daemon_] { daemon->Tell(); }).detach();
 }
 
 void RunLoop::WatchDaemon() {

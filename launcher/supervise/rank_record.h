@@ -27,9 +27,13 @@ struct RankProgress {
   double tokens_per_second = std::numeric_limits<double>::quiet_NaN();
   double stall_ms = std::numeric_limits<double>::quiet_NaN();
   double data_wait_ms = std::numeric_limits<double>::quiet_NaN();
-  // Steps finished since the rank came back from its checkpoint, or since its start.
+  std::uint64_t resumed_generation = 0;  // of the checkpoint; 0: fresh start, or a program that does not say
+  std::uint32_t trust_steps = 0;         // ControlPage::trust_steps
+  bool diverged = false;                 // ControlPage::diverged
+  bool Resumed() const { return attached && resumed_generation > 0; }
   // A stop came, and every rank had saved before finish() returned on this one: no step can be lost any more.
   bool SaidSaved() const { return attached && outcome == 2; }
+  // Steps finished since the rank came back from its checkpoint, or since its start.
   std::int64_t StepsDone() const { return std::max<std::int64_t>(0, step - std::max<std::int64_t>(0, resumed_step)); }
 };
 

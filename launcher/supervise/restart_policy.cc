@@ -17,7 +17,7 @@ RestartDecision DecideRestart(const FailureFacts& facts) {
     return {false,
             "not restarted: it ended by itself, and belay cannot see the steps of a program that does not use its API"};
   }
-  if (!facts.by_signal && facts.steps_done == 0) {
+  if (!facts.by_signal && facts.steps_done == 0 && !facts.resumed) {
     return {false, "not restarted: it failed before its first finished step, so it would fail again"};
   }
   if (facts.restarts_max == 0) return {false, "not restarted: --max-restarts is 0"};

@@ -1,8 +1,8 @@
 // Whether a failed run is started again. Pure.
 //
 // A failure that would only repeat itself is not worth a restart: a program that is missing, misused, or that ends with
-// an ordinary status before it has finished one step. Signals and lost shims come from outside often enough to be tried
-// again.
+// an ordinary status before it has finished one step (unless it resumed from a checkpoint, which may be to blame).
+// Signals and lost shims come from outside often enough to be tried again.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@ struct FailureFacts {
   bool never_started = false;
   bool attached = true;         // the rank had a Session, so its steps are known
   std::int64_t steps_done = 0;  // by the furthest rank since the start of this generation
+  bool resumed = false;         // from a checkpoint: another one may do better
   std::int32_t restarts_used = 0;
   std::int32_t restarts_max = 0;
   bool stop_requested = false;

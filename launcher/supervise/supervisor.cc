@@ -90,7 +90,8 @@ class Machine {
   void SetVerdict(Outcome outcome, int status, std::string reason) { SetVerdict({outcome, status, std::move(reason)}); }
   RestartDecision Decide(FailureFacts facts) const;
   std::string Cause() const;  // of s_.failure
-  void AnnounceFailure(const RestartDecision& decision);
+  void AnnounceFailure(const RestartDecision& decision, std::optional<ResumeFate> fate = std::nullopt);
+  void JudgeResume(ResumeFate fate, std::string reason);
 
   SupervisorState s_;
   SteadyTime now_;
@@ -126,6 +127,7 @@ void Machine::On(const event::Granted& e) {
   for (std::int32_t i = 0; i < s_.config.world_size; ++i) s_.ranks[i].rank = i;
   s_.failure.reset();
   s_.will_restart = false;
+  s_.resume_judged = false;
   s_.terminate_at.reset();
   s_.stop_while_settling = false;
   if (s_.stop_requested) return Finish();
@@ -170,6 +172,7 @@ void Machine::On(const event::Started& e) {
 
 void Machine::On(const event::Progress& e) {
   if (RankRecord* rank = Find(e.rank); rank != nullptr && !rank->Gone()) rank->progress = e.progress;
+  if (!s_.resume_judged && ResumeProved(s_.ranks)) JudgeResume(ResumeFate::kProved, "");
   // A rank may have attached just before the SIGTERM, and say so only now.
   if (s_.job == JobState::kStopping) GiveUpStarting();
 }
@@ -257,7 +260,7 @@ std::string Machine::Cause() const {
   return failure.first.rank >= 0 ? Str("rank ", failure.first.rank, " ", failure.what) : failure.what;
 }
 
-void Machine::AnnounceFailure(const RestartDecision& decision) {
+void Machine::AnnounceFailure(const RestartDecision& decision, std::optional<ResumeFate> fate) {
   s_.will_restart = decision.restart && !s_.stop_requested;
   std::string next = decision.why;
   const std::int64_t committed = std::max(s_.CommittedStep(), s_.resume_step.value_or(-1));
@@ -267,20 +270,32 @@ void Machine::AnnounceFailure(const RestartDecision& decision) {
   } else if (!s_.will_restart) {  // VerdictBetweenAttempts says how it ended
     next = Str("not restarted: stopping on ", s_.stop_source);
     if (committed >= 0) next += Str("; the checkpoint of step ", committed, " stands");
+  } else if (fate == ResumeFate::kDiverged) {
+    next += ", from an older checkpoint, if there is one";
   } else {
-    next += committed >= 0 ? Str(", from the checkpoint of step ", committed, " or a newer one")
+    next += committed >= 0 ? Str(", from the checkpoint of step ", committed,
+                                 fate ? " or, if that fails runs twice, an older one" : " or a newer one")
                            : std::string(", from the beginning unless a checkpoint is being committed");
   }
   Do(action::Report{*s_.failure, std::move(next)});
 }
 
+void Machine::JudgeResume(ResumeFate fate, std::string reason) {
+  s_.resume_judged = true;
+  Do(action::JudgeResume{*ResumedFrom(s_.ranks), fate, std::move(reason)});
+}
+
 void Machine::Settled() {
   s_.failure = MakeFailureReport(s_.ranks);
   const RankRecord& first = s_.failure->first;
+  const auto fate = s_.resume_judged || s_.stop_requested ? std::nullopt : FateAfter(*s_.failure, s_.ranks);
   AnnounceFailure(Decide({.status = s_.failure->status,
                           .by_signal = first.state == RankState::kLost || first.exit->signal != 0,
                           .never_started = first.exit && first.exit->never_started,
-                          .attached = s_.AnyAttached()}));
+                          .attached = s_.AnyAttached(),
+                          .resumed = fate.has_value()}),
+                  fate);
+  if (fate) JudgeResume(*fate, Cause());
   Kill("the rest goes down with the failed rank");
 }
 

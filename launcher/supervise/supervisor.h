@@ -17,6 +17,7 @@
 
 #include "launcher/supervise/failure_report.h"
 #include "launcher/supervise/rank_record.h"
+#include "launcher/supervise/resume_fate.h"
 #include "launcher/supervise/supervisor_state.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ids.h"
@@ -96,6 +97,12 @@ struct KillRank {
 struct ReleaseRank {
   std::int32_t rank = 0;
 };
+struct JudgeResume {  // tell belayd what this run shows of the checkpoint that it came from, before the next question
+                      // to it
+  ResumedCheckpoint checkpoint;
+  ResumeFate fate = ResumeFate::kProved;
+  std::string reason;
+};
 struct CleanUp {};  // kill mpirun and everything marked; answer with CleanedUp
 struct RestartDaemon {};
 struct Say {  // one line for the user
@@ -113,8 +120,8 @@ struct Finish {
 };
 }  // namespace action
 using Action = std::variant<action::AskGeneration, action::SpawnMpirun, action::StartProgram, action::StopRank,
-                            action::KillRank, action::ReleaseRank, action::CleanUp, action::RestartDaemon, action::Say,
-                            action::Report, action::EndAttempt, action::Finish>;
+                            action::KillRank, action::ReleaseRank, action::JudgeResume, action::CleanUp,
+                            action::RestartDaemon, action::Say, action::Report, action::EndAttempt, action::Finish>;
 
 struct StepResult {
   SupervisorState state;

@@ -64,6 +64,7 @@ struct SupervisorState {
   bool mpirun_alive = false;
   std::optional<FailureReport> failure;
   bool will_restart = false;
+  bool resume_judged = false;  // this generation's checkpoint: once
   Verdict verdict;
 
   std::int64_t StepsDone() const;      // furthest rank, this generation

@@ -49,11 +49,14 @@ struct ControlPage {
   std::atomic<std::int64_t> resumed_step;  // -1: fresh start
   // Of the last step: the wait for input, as the program told Metrics; 0 also where it does not measure it.
   std::atomic<std::uint64_t> data_wait_ms_bits;
+  std::atomic<std::uint64_t> resumed_generation;  // of the checkpoint of resumed_step; 0: none, or not known
+  std::atomic<std::uint32_t> trust_steps;  // so many steps after a resume prove its checkpoint; 0: nobody shall judge
+  std::atomic<std::uint32_t> diverged;     // 1: a loss after a resume was no number, where the saved run had one
 };
 static_assert(sizeof(ControlPage) <= 4096);
 // Programs built against an older belay keep writing where they did.
 static_assert(offsetof(ControlPage, loss_bits) == 64 && offsetof(ControlPage, resumed_step) == 104 &&
-              offsetof(ControlPage, data_wait_ms_bits) == 112);
+              offsetof(ControlPage, data_wait_ms_bits) == 112 && offsetof(ControlPage, resumed_generation) == 120);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
 
 inline std::uint64_t DoubleBits(double value) { return std::bit_cast<std::uint64_t>(value); }

@@ -1,6 +1,7 @@
 #include "belay/checkpointer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -77,8 +78,11 @@ class Checkpointer::Impl {
     std::int64_t first = 0;
     bool resumed = false;
     if (saver_) {
-      if (const auto point = OrThrow(runtime::Resume(run_, state_, clock_))) {
+      if (const auto from = OrThrow(runtime::Resume(run_, state_, clock_))) {
+        const checkpoint::RestorePoint* const point = &from->point;
         resumed = true;
+        watched_ = from->metrics;
+        run_.ResumedFrom(point->generation, TrustSteps());
         first = point->step.value();
         saver_->SetParent(point->step);
         if (point->committed) {  // what is in memory alone is still to be saved
@@ -89,6 +93,7 @@ class Checkpointer::Impl {
       OrThrow(saver_->Prepare());
     }
     run_.Resumed(resumed ? first : -1);
+    proved_at_ = resumed ? first + TrustSteps() : 0;
     run_.StepsFinished(first);
     finished_steps_ = first;
     Vote();
@@ -96,6 +101,7 @@ class Checkpointer::Impl {
   }
 
   Next StepDone(std::int64_t step, const std::map<std::string, double>& metrics) {
+    CheckDivergence(step, metrics);
     finished_steps_ = step + 1;
     metrics_ = metrics;
     run_.StepsFinished(finished_steps_);
@@ -131,6 +137,27 @@ class Checkpointer::Impl {
   }
 
  private:
+  // A save after the resume is progress too, so it may prove no checkpoint later than that.
+  std::uint32_t TrustSteps() const {
+    return options_.every > 0 ? static_cast<std::uint32_t>(std::min<std::int64_t>(options_.trust_steps, options_.every))
+                              : options_.trust_steps;
+  }
+
+  // A state that came back whole, and gives no numbers where it gave numbers before: training on from it would only
+  // save more of that. The launcher goes back to an older one.
+  void CheckDivergence(std::int64_t step, const std::map<std::string, double>& metrics) {
+    if (step >= proved_at_) return;
+    for (const auto& [name, value] : metrics) {
+      const auto before = watched_.find(name);
+      if (std::isfinite(value) || before == watched_.end() || !std::isfinite(before->second)) continue;
+      run_.Diverged();
+      throw Error(static_cast<int>(base::ExitStatus::kBadData),
+                  base::Str("step ", step, " gives ", name, " = ", value, ", few steps after resuming from step ",
+                            proved_at_ - TrustSteps(), ", where it was ", before->second,
+                            ": the checkpoint is suspect (CheckpointOptions::trust_steps = 0 trains on)"));
+    }
+  }
+
   runtime::Saver::Request Request(const std::string& reason) const {
     return {.step = base::Step(finished_steps_), .reason = reason, .metrics = metrics_};
   }
@@ -194,6 +221,8 @@ class Checkpointer::Impl {
   std::int64_t finished_steps_ = -1;  // -1: neither resumed nor trained
   std::int64_t saved_step_ = -1;      // on disk or in the daemon's memory, agreed by all ranks
   std::map<std::string, double> metrics_;
+  std::map<std::string, double> watched_;  // of the checkpoint that was resumed from
+  std::int64_t proved_at_ = 0;             // that step finished proves it
   bool postponed_ = false;
   bool voting_ = false;
   std::optional<detail::SaveOutcome> last_;

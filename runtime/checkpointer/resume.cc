@@ -51,7 +51,8 @@ base::Error Decode(const std::string& text, std::size_t rank) {
 }
 
 base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client,
-                     const RestorePoint& point, checkpoint::RestoreStatistics* statistics) {
+                     const RestorePoint& point, checkpoint::RestoreStatistics* statistics,
+                     std::map<std::string, double>* metrics) {
   if (client == nullptr) return Fail(Code::kUnavailable, "belayd does not answer");
   const auto& environment = run.environment;
   const checkpoint::CheckpointKey key{{environment.project, environment.job}, point.step, point.generation};
@@ -62,7 +63,15 @@ base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoi
   const RestoreOptions options{.world_size = run.place.world_size,
                                .threads = std::clamp(cores / std::max(1, run.place.local_world_size), 1, kThreadsMax)};
   BELAY_ASSIGN(*statistics, RestoreState(state, *restorer, options));
+  *metrics = restorer->manifest().metrics;
   return {};
+}
+
+// Not to begin from nothing where there is something: that would be a loss nobody asked for.
+base::Status AllSuspect(const std::string& job, const std::vector<RestorePoint>& points) {
+  return Fail(Code::kCorrupt, "every checkpoint of the job that is left (", points.size(),
+              ") is suspect: runs that resumed from them failed before they had trained on. `belay ckpt list ", job,
+              "` says why. Mend what failed, then `belay ckpt trust ", job, " latest good` resumes from the newest");
 }
 
 }  // namespace
@@ -82,6 +91,7 @@ base::Status AgreeOn(belay::detail::SessionState& run, const base::Status& own) 
 std::vector<RestorePoint> RestoreCandidates(const std::vector<RestorePoint>& listed) {
   std::vector<RestorePoint> candidates;
   for (RestorePoint point : listed) {
+    if (point.suspect) continue;
     if (point.in_memory) candidates.push_back(point);
     point.in_memory = false;
     if (point.committed) candidates.push_back(point);
@@ -120,8 +130,7 @@ base::Result<std::vector<RestorePoint>> DecodeRestorePoints(const std::string& t
   return points;
 }
 
-base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& run, StateSet& state,
-                                                 base::Clock& clock) {
+base::Result<std::optional<Resumed>> Resume(belay::detail::SessionState& run, StateSet& state, base::Clock& clock) {
   const auto start = clock.Now();
   const auto& environment = run.environment;
   // Each rank has its own connection: descriptors of files and memory come over it.
@@ -136,6 +145,7 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
   if (run.place.rank == 0) {
     if (auto points = (*client)->RestorePoints({environment.project, environment.job}); points) {
       text = EncodeRestorePoints(RestoreCandidates(*points));
+      if (text.empty() && !points->empty()) asked = AllSuspect(environment.job, *points);
     } else {
       asked = tl::unexpected(points.error());
     }
@@ -147,7 +157,8 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
   base::Status last;
   for (std::size_t i = 0; i < points.size(); ++i) {
     checkpoint::RestoreStatistics statistics;
-    last = AgreeOn(run, LoadOne(run, state, client->get(), points[i], &statistics));
+    Resumed resumed{points[i], {}};
+    last = AgreeOn(run, LoadOne(run, state, client->get(), points[i], &statistics, &resumed.metrics));
     if (last) {
       if (run.place.rank == 0) {
         base::LogInfo("resumed", {{"step", points[i].step.value()},
@@ -156,7 +167,7 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
                                   {"read", base::HumanBytes(statistics.bytes_read)},
                                   {"seconds", std::chrono::duration<double>(clock.Now() - start).count()}});
       }
-      return std::optional(points[i]);
+      return std::optional(std::move(resumed));
     }
     if (last.error().code == Code::kCommunication || !AnotherMayDo(last.error().code)) {
       return Wrap(last.error(), "cannot resume from ", Name(points[i]));
@@ -167,7 +178,7 @@ base::Result<std::optional<RestorePoint>> Resume(belay::detail::SessionState& ru
                      {{"checkpoint", Name(points[i])}, {"reason", last.error().Text()}, {"next", next}});
     }
   }
-  if (points.empty()) return std::optional<RestorePoint>();
+  if (points.empty()) return std::optional<Resumed>();
   return Wrap(last.error(), "none of the job's ", points.size(),
               " restorable checkpoints could be loaded; `belay ckpt verify` "
               "says what is damaged. The last one");

@@ -126,6 +126,16 @@ void SessionState::Resumed(std::int64_t step) {
   if (page_ != nullptr) page_->resumed_step.store(step);
 }
 
+void SessionState::ResumedFrom(base::Generation generation, std::uint32_t trust_steps) {
+  if (page_ == nullptr) return;
+  page_->trust_steps.store(trust_steps);
+  page_->resumed_generation.store(generation.value());
+}
+
+void SessionState::Diverged() {
+  if (page_ != nullptr) page_->diverged.store(1);
+}
+
 int SessionState::AddFinishCallback(FinishCallback callback) {
   callbacks_.push_back({next_handle_, std::move(callback)});
   return next_handle_++;

@@ -13,6 +13,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/control_page.h"
+#include "runtime/base/ids.h"
 #include "runtime/base/result.h"
 
 namespace belay::base {
@@ -88,6 +89,9 @@ class SessionState {
   void StepsFinished(std::int64_t steps);      // count of finished steps; phase kStep, with a heartbeat
   void Committed(std::int64_t step);           // newest committed step
   void Resumed(std::int64_t step);             // -1: fresh start
+  // Which checkpoint that was, and how many steps after it prove that it is worth resuming from; 0: nobody shall judge.
+  void ResumedFrom(base::Generation generation, std::uint32_t trust_steps);
+  void Diverged();  // a loss is no number, where the run that saved the checkpoint had one
   // Training time lost to saves since Metrics last looked: the Checkpointer adds, Metrics takes and sets it to 0.
   double stall_seconds = 0;
   // Saves committed since Metrics last looked.

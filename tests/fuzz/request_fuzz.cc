@@ -120,6 +120,7 @@ class Daemon {
   void Finish(const DiscardFiles& o, const Failure&) { Send(DiscardFinished{o.job, o.id}); }
   void Finish(const DeleteCheckpoint& o, const Failure& error) { Send(RemoveFinished{o.job, o.id, error, 1U << 30}); }
   void Finish(const PersistPin& o, const Failure& error) { Send(PinFinished{o.ref, o.job, o.id, o.pinned, error}); }
+  void Finish(const PersistTrust& o, const Failure& error) { Send(TrustFinished{o.ref, o.job, o.id, o.trust, error}); }
   void Finish(const PersistQuarantine& o, const Failure& error) {
     Send(QuarantineFinished{o.ref, o.job, o.id, o.reason, error});
   }

@@ -114,6 +114,9 @@ class WaitingClient final : public Client {
   base::Status PinCheckpoint(const CheckpointKey&, bool) override { return Not(); }
   base::Status RemoveCheckpoint(const CheckpointKey&, bool) override { return Not(); }
   base::Status QuarantineCheckpoint(const CheckpointKey&, const std::string&) override { return Not(); }
+  base::Result<Trust> JudgeCheckpoint(const CheckpointKey&, Judgement, base::Generation, const std::string&) override {
+    return Not();
+  }
   base::Result<DaemonReport> GetDaemonStatus() override { return Not(); }
   base::Status StopDaemon(bool) override { return Not(); }
   base::Result<ReindexReport> Reindex() override { return Not(); }

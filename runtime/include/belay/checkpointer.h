@@ -46,6 +46,10 @@ struct CheckpointOptions {
   std::string best_metric = "loss";
   bool larger_is_better = false;
   bool save_at_end = true;  // finish() saves the last step
+  // So many steps after a resume prove its checkpoint good (or `every`, if that is less). Runs that fail before, or
+  // give a metric that is not finite where it was at the saved step, make it suspect: an older one is tried. 0:
+  // neither.
+  std::uint32_t trust_steps = 10;
 };
 
 class Checkpointer {
@@ -68,13 +72,14 @@ class Checkpointer {
   Checkpointer& add(const std::string& name, std::function<std::string()> save,
                     std::function<void(const std::string&)> load);
 
-  // Loads the newest checkpoint that is whole, trying older ones after a damaged one; the first step to run, 0 at a
-  // fresh start. Also restores random number generators (per rank; derived anew from seed, step and rank if the world
-  // size changed). With the saved world size everything that was saved must have been added again.
+  // Loads the newest checkpoint that is whole and not suspect, trying older ones after a damaged one; the first step to
+  // run, 0 at a fresh start. Also restores random number generators (per rank; derived anew from seed, step and rank if
+  // the world size changed). With the saved world size everything that was saved must have been added again.
   std::int64_t resume();
 
   // After the update of `step` (0-based). kStop: asked to stop, and the state after this step is committed.
-  // `metrics` go into the manifest of a checkpoint saved here ("loss" for `keep_best`).
+  // `metrics` go into the manifest of a checkpoint saved here ("loss" for `keep_best`). Throws belay::Error (65) if one
+  // is not finite soon after a resume; see `trust_steps`.
   Next step_done(std::int64_t step, const std::map<std::string, double>& metrics = {});
 
   // Waits until the copy under way is done. Call it before a change of parameters or optimizer state that no backward()

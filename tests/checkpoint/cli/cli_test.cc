@@ -342,7 +342,7 @@ TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {
 TEST(CommandLineTest, EveryVerbExplainsItself) {
   const std::map<std::string, std::vector<std::string>> verbs = {
       {"ckpt",
-       {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "remove", "export",
+       {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "trust", "remove", "export",
         "reindex", "bench"}},
       {"daemon", {"start", "stop", "status"}}};
   for (const auto& [group, names] : verbs) {

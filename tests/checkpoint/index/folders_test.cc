@@ -184,6 +184,28 @@ TEST_F(FoldersTest, AQuarantineIsReadFromItsMark) {
   EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.at(id).quarantine, "");
 }
 
+TEST_F(FoldersTest, TrustIsReadFromItsMark) {
+  Commit(100, 3);
+  const commit::CheckpointId id{Generation(3), Step(100)};
+  const std::string mark = folders.Checkpoint(job, id) + "/.trust";
+  const Trust suspect{TrustState::kSuspect, 2, Generation(4), "rank 1 died"};
+  Write(mark, EncodeTrust(suspect, "2026-01-02T03:04:05Z"));
+  commit::Catalogue known = Scan().catalogue;
+  EXPECT_EQ(known.at(job).checkpoints.at(id).trust, suspect);
+  // What the index says is not believed against the mark, and one that is spoilt says nothing.
+  Write(mark, "nonsense");
+  EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.at(id).trust.state, TrustState::kUnknown);
+  ASSERT_TRUE(files.Remove(mark));
+  EXPECT_EQ(Scan(&known).catalogue.at(job).checkpoints.at(id).trust, Trust());
+}
+
+TEST_F(FoldersTest, MarksThatWereHalfMadeAreSwept) {
+  Commit(100, 3);
+  const std::string folder = folders.Checkpoint(job, {Generation(3), Step(100)});
+  for (const char* name : {".pinned.tmp", ".quarantined.tmp", ".trust.tmp"}) Write(folder + "/" + name, "x");
+  EXPECT_EQ(Scan().leftovers.size(), 3U);
+}
+
 TEST_F(FoldersTest, KnownCheckpointsAreNotReadAgain) {
   Commit(100, 3);
   commit::Catalogue known;

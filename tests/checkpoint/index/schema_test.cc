@@ -22,6 +22,7 @@ commit::CommittedInfo Info(const std::string& reason) {
   info.digest = "abc";
   info.metrics = {{"loss", 0.125}};
   info.quarantine = "a bad chunk";
+  info.trust = {TrustState::kSuspect, 2, Generation(4), "rank 1 died"};
   return info;
 }
 
@@ -54,6 +55,7 @@ TEST(SchemaTest, ACatalogueComesBackAsItWent) {
   EXPECT_EQ(info.metrics.at("loss"), 0.125);
   EXPECT_TRUE(info.pinned);
   EXPECT_EQ(info.quarantine, "a bad chunk");
+  EXPECT_EQ(info.trust, (Trust{TrustState::kSuspect, 2, Generation(4), "rank 1 died"}));
   EXPECT_TRUE(ReplaceCatalogue(index, catalogue)->empty()) << "nothing left to change";
 }
 
@@ -79,11 +81,12 @@ TEST(SchemaTest, TheScrubbersProgressStaysWhateverTheCatalogueSays) {
   EXPECT_TRUE(ReadCatalogue(index)->empty());
 }
 
-TEST(SchemaTest, ARecordOfAnOlderReleaseIsNotQuarantined) {
+TEST(SchemaTest, ARecordOfAnOlderReleaseIsNeitherQuarantinedNorJudged) {
   const auto decoded = DecodeCheckpointRecord(
       R"({"bytes":1,"created":"","reason":"","world_size":1,"pinned":false,"digest":"","metrics":{}})");
   ASSERT_TRUE(decoded) << decoded.error().Text();
   EXPECT_EQ(decoded->quarantine, "");
+  EXPECT_EQ(decoded->trust, Trust());
 }
 
 TEST(SchemaTest, MetricsThatAreNotFiniteDoNotSpoilARecord) {
