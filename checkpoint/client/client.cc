@@ -95,9 +95,10 @@ class SocketClient final : public Client {
     ToWire(attach, request.mutable_attach());
     BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kAttached, timeout));
     BELAY_ASSIGN(Attachment attachment, FromWire(reply.response.attached(), std::move(reply.descriptors)));
-    if (attachment.staging_bytes < attach.staging_bytes) {
+    const std::uint64_t needed = attach.window_bytes_min > 0 ? attach.window_bytes_min : attach.staging_bytes;
+    if (attachment.staging_bytes < std::min(needed, attach.staging_bytes)) {
       return Fail(Code::kProtocol, "belayd granted ", attachment.staging_bytes, " bytes of staging memory where ",
-                  attach.staging_bytes, " are needed");
+                  needed, " are needed");
     }
     return attachment;
   }
@@ -107,6 +108,12 @@ class SocketClient final : public Client {
     request.mutable_begin_snapshot()->set_step(step.value());
     request.mutable_begin_snapshot()->set_reason(ToUtf8(reason));
     return CallForDone(std::move(request), kTrainingTimeout);
+  }
+
+  Status WriteWave(const WaveRequest& wave) override {
+    wire::Request request;
+    ToWire(wave, request.mutable_write_wave());
+    return CallForDone(std::move(request), kCallTimeout);
   }
 
   Status SealSnapshot(const SealRequest& seal) override {

@@ -56,11 +56,21 @@ struct AttachRequest {
   std::uint64_t staging_bytes = 0;
   std::string layout_fingerprint;
   Retention retention;
+  std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
 };
 struct Attachment {
-  base::UniqueFd staging;  // memfd, already touched or being touched by the daemon
-  std::uint64_t staging_bytes = 0;
+  base::UniqueFd staging;           // memfd, already touched or being touched by the daemon
+  std::uint64_t staging_bytes = 0;  // less than asked for: the state is to be saved in waves
   bool reused = false;
+};
+
+// A piece of a file, from staging memory that does not hold all of it.
+struct WaveRequest {
+  base::Step step;
+  std::string name;
+  std::uint64_t file_bytes = 0;         // of the whole file
+  std::uint64_t file_offset = 0;        // the pieces of a file follow each other, from the end of its header
+  std::uint64_t offset = 0, bytes = 0;  // in the staging memory
 };
 
 struct SealedFile {
@@ -172,6 +182,8 @@ class Client {
 
   virtual base::Result<Attachment> Attach(const AttachRequest& request, base::Duration timeout = kCallTimeout) = 0;
   virtual base::Status BeginSnapshot(base::Step step, const std::string& reason) = 0;
+  // Returns once the piece is with the disk and its place may be filled again.
+  virtual base::Status WriteWave(const WaveRequest& request) = 0;
   virtual base::Status SealSnapshot(const SealRequest& request) = 0;
   virtual base::Status AbandonSnapshot(base::Step step, const std::string& why) = 0;
   // Returns when the step is committed or failed, or the deadline passes (then the state so far).

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <stop_token>
@@ -12,9 +13,11 @@
 
 #include "checkpoint/client/kept_files.h"
 #include "checkpoint/client/staging_plan.h"
+#include "checkpoint/client/wave_plan.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
 #include "runtime/base/shared_memory.h"
+#include "runtime/base/units.h"
 
 namespace belay::checkpoint {
 namespace {
@@ -83,6 +86,16 @@ class StagedSnapshotter final : public Snapshotter {
       return base::Wrap(std::move(registered).error(), "cannot use the staging memory");
     }
     images_.assign(plans_.size(), std::nullopt);
+    waves_.reset();
+    if (attachment.staging_bytes < staging_.bytes) {
+      waves_ = PlanWaves(staging_, plans_, attachment.staging_bytes);
+      base::LogWarning(
+          "belayd has less memory than the state needs: it is saved in waves, and each save holds up "
+          "training while it is written; raise belayd's --memory-budget",
+          {{"rank", options_.attach.rank.value()},
+           {"state", base::HumanBytes(staging_.bytes)},
+           {"memory", base::HumanBytes(attachment.staging_bytes)}});
+    }
     SetClient(std::move(client));
     Touch();
     return {};
@@ -112,10 +125,10 @@ class StagedSnapshotter final : public Snapshotter {
     const base::SteadyTime start = clock_.Now();
     std::vector<bool> keep(plans_.size(), false);
     for (std::size_t i = 0; i < plans_.size(); ++i) {
-      keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && images_[i];
+      keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && !waves_ && images_[i];
       if (!keep[i]) images_[i].reset();
     }
-    Status copied = CopyAndDigest(keep);
+    Status copied = waves_ ? CopyInWaves() : CopyAndDigest(keep);
     if (copied && request.unchanged && !request.unchanged()) {
       copied = Fail(Code::kSnapshotTorn, "the state changed while the snapshot of step ", identity().step,
                     " was copied: let the update wait for the copy (Checkpointer does)");
@@ -135,17 +148,18 @@ class StagedSnapshotter final : public Snapshotter {
               std::optional<base::Step> parent_step) override {
     BELAY_CHECK(state_ == State::kCopied, "Seal without Copy");
     SealRequest seal{identity().step, {}, EncodeRecords(records), metrics, parent_step};
+    const std::vector<std::uint64_t>& offsets = waves_ ? waves_->header_offsets : staging_.file_offsets;
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       const StepAndGeneration own{identity().step, identity().generation};
       if (!images_[i]) {
         BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], identity(), digests_[i]));
         BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
                     plans_[i].header_bytes);
-        std::memcpy(mapping_.bytes().data() + staging_.file_offsets[i], header.data(), header.size());
+        std::memcpy(mapping_.bytes().data() + offsets[i], header.data(), header.size());
         images_[i] = own;
       }
       const auto origin = images_[i] == own ? std::nullopt : images_[i];
-      seal.files.push_back({plans_[i].file_name, staging_.file_offsets[i], plans_[i].FileBytes(), origin});
+      seal.files.push_back({plans_[i].file_name, offsets[i], plans_[i].FileBytes(), origin});
     }
     BELAY_TRY(CurrentClient()->SealSnapshot(seal));  // if it fails, the next Begin gives this snapshot up
     state_ = State::kIdle;
@@ -167,7 +181,8 @@ class StagedSnapshotter final : public Snapshotter {
     return LookUp(step);
   }
 
-  std::uint64_t StagingBytes() const override { return staging_.bytes; }
+  std::uint64_t StagingBytes() const override { return mapping_.bytes().size(); }
+  bool InWaves() const override { return waves_.has_value(); }
 
  private:
   enum class State : std::uint8_t { kIdle, kFilling, kCopied };
@@ -212,36 +227,72 @@ class StagedSnapshotter final : public Snapshotter {
   }
 
   // One pass over file order by threads_ threads, this one among them: each takes the next chunk, and has its bytes
-  // landed and digested.
-  Status CopyAndDigest(const std::vector<bool>& keep) {
-    const auto seed = static_cast<std::uint64_t>(identity().step.value());
-    const SaveWork work = PlanSave(staging_, mapping_.bytes(), keep, seed);
-    if (work.copies.empty()) return {};
-    BELAY_TRY(copier_->Begin(work.copies));
+  // landed and digested. `more`: copies behind those of the chunks, landed last.
+  Status LandAll(std::span<const Copier::Copy> copies, const std::vector<StagedChunk>& chunks, std::size_t more) {
+    if (copies.empty()) return {};
+    BELAY_TRY(copier_->Begin(copies));
     std::atomic<std::size_t> next{0};
     std::mutex mutex;
     std::optional<base::Error> failure;  // guarded by mutex
     RunWith(threads_, [&] {
-      for (std::size_t i = next++; i < work.chunks.size(); i = next++) {
-        const StagedChunk& chunk = work.chunks[i];
+      for (std::size_t i = next++; i < chunks.size(); i = next++) {
+        const StagedChunk& chunk = chunks[i];
         auto digest = copier_->Land(chunk.first_copy, chunk.last_copy);
         if (!digest) {
           const std::lock_guard lock(mutex);
           if (!failure) failure = std::move(digest).error();
-          next = work.chunks.size();
+          next = chunks.size();
           return;
         }
         digests_[chunk.file][chunk.chunk] = *digest;
       }
     });
-    if (!failure && !work.probes.empty()) {
-      auto probed = copier_->Land(work.copies.size() - work.probes.size(), work.copies.size() - 1);
-      if (!probed) failure = std::move(probed).error();
+    if (!failure && more > 0) {
+      auto landed = copier_->Land(copies.size() - more, copies.size() - 1);
+      if (!landed) failure = std::move(landed).error();
     }
-    if (failure) {
-      copier_->Settle();
-      return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
+    if (!failure) return {};
+    copier_->Settle();
+    return base::Wrap(std::move(*failure), "cannot copy the state of step ", identity().step);
+  }
+
+  Status WriteWave(Client& client, const Wave& wave) {
+    for (const WavePiece& piece : wave.pieces) {
+      const ShardPlan& file = plans_[piece.file];
+      BELAY_TRY(client.WriteWave(
+          {identity().step, file.file_name, file.FileBytes(), piece.file_offset, piece.offset, piece.bytes}));
     }
+    return {};
+  }
+
+  // Fills one half of the window while the daemon writes the other.
+  Status CopyInWaves() {
+    const auto client = CurrentClient();
+    std::future<Status> writing;  // the wave before
+    const auto written = [&] { return writing.valid() ? writing.get() : Status(); };
+    Status status;
+    for (const Wave& wave : waves_->waves) {
+      std::vector<Copier::Copy> copies;
+      for (const StagedCopy& copy : wave.copies) {
+        copies.push_back({copy.source, mapping_.bytes().data() + copy.destination, copy.bytes});
+      }
+      status = LandAll(copies, wave.chunks, 0);
+      if (const Status before = written(); status) status = before;
+      if (!status) break;
+      try {
+        writing = std::async(std::launch::async, [&] { return WriteWave(*client, wave); });
+      } catch (const std::system_error&) {  // no thread to be had: one after the other
+        status = WriteWave(*client, wave);
+      }
+    }
+    const Status last = written();
+    return status ? last : status;
+  }
+
+  Status CopyAndDigest(const std::vector<bool>& keep) {
+    const auto seed = static_cast<std::uint64_t>(identity().step.value());
+    const SaveWork work = PlanSave(staging_, mapping_.bytes(), keep, seed);
+    BELAY_TRY(LandAll(work.copies, work.chunks, work.probes.size()));
     const auto changed = FindChanged(work);
     if (!changed) return {};
     distrust_frozen_ = true;
@@ -273,6 +324,7 @@ class StagedSnapshotter final : public Snapshotter {
   const std::vector<ShardPlan> plans_;
   const StagingPlan staging_;
   const int threads_;
+  std::optional<WavePlan> waves_;                  // if the staging memory is smaller than the state
   std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
   base::Mapping mapping_;
   std::jthread toucher_;  // of mapping_
@@ -292,6 +344,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::Create(base::Transport& transp
                                                          std::vector<std::vector<Source>> sources) {
   BELAY_ASSIGN(StagingPlan staging, PlanStaging(plans, sources));
   options.attach.staging_bytes = staging.bytes;
+  options.attach.window_bytes_min = WindowBytesMin(staging, plans);
   options.attach.layout_fingerprint = std::move(layout_fingerprint);
   auto snapshotter = std::make_unique<StagedSnapshotter>(transport, clock, std::move(copier), std::move(options),
                                                          std::move(plans), std::move(staging));

@@ -49,7 +49,7 @@ std::unique_ptr<Copier> MakeMemoryCopier();
 
 struct SnapshotterOptions {
   std::string socket;
-  AttachRequest attach;  // staging_bytes and layout_fingerprint are filled in
+  AttachRequest attach;  // staging_bytes, window_bytes_min and layout_fingerprint are filled in
   ShardIdentity identity;
   std::string program = "trainer";  // as the daemon's log names this connection
   // Threads that copy and digest beside the training loop; 0: one to four, by the cores that each rank has.
@@ -85,6 +85,9 @@ class Snapshotter {
   // kUnavailable.
   virtual base::Result<SnapshotOutcome> Wait(base::Step step, base::Duration deadline) = 0;
   virtual std::uint64_t StagingBytes() const = 0;
+  // The memory budget has no room for the whole state: it passes through a window in waves, so Copy lasts as long as
+  // the disk takes, and the save is restorable once it is committed, never from memory.
+  virtual bool InWaves() const = 0;
   // Returns once the pages of the staging memory are in place, as they are soon after Create. For measurements.
   virtual void AwaitTouched() = 0;
 };

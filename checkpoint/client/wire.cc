@@ -49,6 +49,16 @@ void ToWire(const AttachRequest& request, wire::Attach* out) {
   retention->set_keep_best(request.retention.keep_best);
   retention->set_metric(ToUtf8(request.retention.metric));
   retention->set_larger_is_better(request.retention.larger_is_better);
+  out->set_window_bytes_min(request.window_bytes_min);
+}
+
+void ToWire(const WaveRequest& request, wire::WriteWave* out) {
+  out->set_step(request.step.value());
+  out->set_name(ToUtf8(request.name));
+  out->set_file_bytes(request.file_bytes);
+  out->set_file_offset(request.file_offset);
+  out->set_offset(request.offset);
+  out->set_bytes(request.bytes);
 }
 
 void ToWire(const SealRequest& request, wire::SealSnapshot* out) {

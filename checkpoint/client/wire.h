@@ -20,6 +20,7 @@ inline constexpr std::uint32_t kClientProtocolVersion = 1;
 void ToWire(const JobKey& key, wire::JobKey* out);
 void ToWire(const CheckpointKey& key, wire::CheckpointKey* out);
 void ToWire(const AttachRequest& request, wire::Attach* out);
+void ToWire(const WaveRequest& request, wire::WriteWave* out);
 void ToWire(const SealRequest& request, wire::SealSnapshot* out);
 
 base::Error FromWire(const wire::Failure& failure);

@@ -102,6 +102,14 @@ struct StartWrite {  // -> WriteFinished
   // The newest committed checkpoint: files with an origin may be there already, to be linked.
   std::optional<CheckpointId> previous;
 };
+struct WriteWavePiece {  // -> WaveFinished
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  base::Rank rank;
+  WavePiece piece;
+  bool first = false;  // of its file
+};
 struct RankContribution {
   base::Rank rank;
   std::string layout_fingerprint;
@@ -179,9 +187,9 @@ struct Exit {           // leave with status 0: everything is drained
 };
 
 struct Action {
-  std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, PublishManifest, DiscardFiles,
-               DeleteCheckpoint, PersistPin, PersistQuarantine, PersistTrust, RepairFile, OpenFromMemory, OpenFromDisk,
-               RebuildIndex, Note, Exit>
+  std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, WriteWavePiece, PublishManifest,
+               DiscardFiles, DeleteCheckpoint, PersistPin, PersistQuarantine, PersistTrust, RepairFile, OpenFromMemory,
+               OpenFromDisk, RebuildIndex, Note, Exit>
       what;
   std::string reason;  // one line for the log; empty: not worth one
 };

@@ -1,5 +1,8 @@
 #include "checkpoint/commit/admission.h"
 
+#include <algorithm>
+
+#include "checkpoint/commit/types.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint::commit {
@@ -18,12 +21,19 @@ base::Status AdmitSave(const DiskDemand& demand) {
 }
 
 base::Status AdmitStaging(const MemoryDemand& demand) {
-  if (demand.asked_bytes <= demand.budget_bytes && demand.held_bytes <= demand.budget_bytes - demand.asked_bytes) {
-    return {};
-  }
+  // Unsigned sums cannot wrap: what is asked for has a limit, and the rest is held or a part of it.
+  if (demand.asked_bytes + demand.held_bytes + demand.spare_bytes <= demand.budget_bytes) return {};
   return base::Fail(base::Code::kNoSpace, "not enough staging memory: this rank asks for ",
                     HumanBytes(demand.asked_bytes), ", ", HumanBytes(demand.held_bytes),
                     " are taken, and the budget is ", HumanBytes(demand.budget_bytes), " (belayd --memory-budget)");
+}
+
+std::uint64_t ChooseWindow(const WindowDemand& demand) {
+  const std::uint64_t free = demand.budget_bytes - std::min(demand.budget_bytes, demand.held_bytes);
+  const std::uint64_t share = free / (demand.ranks_to_come + 1);
+  const std::uint64_t most = std::max(kWindowBytes, demand.window_min_bytes);
+  return std::min({share, most, demand.asked_bytes - std::min(demand.asked_bytes, kStagingAlignment)}) /
+         kStagingAlignment * kStagingAlignment;
 }
 
 }  // namespace belay::checkpoint::commit

@@ -21,8 +21,21 @@ struct MemoryDemand {
   std::uint64_t asked_bytes = 0;
   std::uint64_t held_bytes = 0;  // by other staging memory
   std::uint64_t budget_bytes = 0;
+  std::uint64_t spare_bytes = 0;  // to be left free beside it, for ranks to come
 };
 // kNoSpace with the numbers in its message.
 base::Status AdmitStaging(const MemoryDemand& demand);
+
+// A window of this size keeps a disk busy: while half of it is written the other half is filled. More is no faster.
+inline constexpr std::uint64_t kWindowBytes = std::uint64_t{512} << 20;
+struct WindowDemand {
+  std::uint64_t asked_bytes = 0;       // the rank's whole state
+  std::uint64_t window_min_bytes = 0;  // what it can do with
+  std::uint64_t held_bytes = 0;
+  std::uint64_t budget_bytes = 0;
+  std::uint64_t ranks_to_come = 0;  // of the same run, that have no staging memory yet
+};
+// This rank's fair share of what is free, kWindowBytes at most, a multiple of 4 KiB; may be less than the least.
+std::uint64_t ChooseWindow(const WindowDemand& demand);
 
 }  // namespace belay::checkpoint::commit

@@ -16,13 +16,14 @@
 //   - every request is answered exactly once, unless its connection closes first.
 //
 // One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc,
-// quarantine.cc, trust.cc.
+// quarantine.cc, trust.cc, waves.cc.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/commit/actions.h"
@@ -76,7 +77,8 @@ class Core {
   base::Status CheckBeginRun(const RequestRef& ref, const BeginRun& request) const;
   base::Status CheckHoldRun(const RequestRef& ref, const HoldRun& request) const;
   base::Status CheckAttach(const RequestRef& ref, const Attach& request) const;
-  base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes);
+  // `spare_bytes`: that much shall be left beside them.
+  base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes, std::uint64_t spare_bytes);
   void ContinueBeginning(const JobKey& key);
   bool HeldByOlderRun(ConnectionId connection, const Attach& request) const;
   void DetachConnection(ConnectionId connection, const std::string& why);
@@ -87,14 +89,17 @@ class Core {
 
   // snapshots.cc
   void Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint64_t disk_available_bytes, bool last_try);
+  void Handle(const RequestRef& ref, const WriteWave& request);
   void Handle(const RequestRef& ref, const SealSnapshot& request);
   void Handle(const RequestRef& ref, const AbandonSnapshot& request);
   void Handle(const RequestRef& ref, const WaitSnapshot& request);
   void Handle(const WriteFinished& event);
+  void Handle(const WaveFinished& event);
   void Handle(const ManifestFinished& event);
   void Handle(const DiscardFinished& event);
   base::Result<Attachment> AttachmentOf(ConnectionId connection) const;
   base::Status CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const;
+  static bool IsShardName(base::Rank rank, std::string_view name);
   void JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank);
   void GiveMemoryAway(const JobKey& key);
   void RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank, base::Step step, base::Error error);
@@ -104,6 +109,11 @@ class Core {
   void EndSnapshot(const JobKey& key, SnapshotState state);
   SnapshotOutcome OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const;
   DiskDemand DemandOf(const JobKey& key, std::uint64_t available_bytes) const;
+
+  // waves.cc
+  base::Result<std::uint64_t> GrantStaging(const JobKey& key, base::Rank rank, std::int32_t world_size,
+                                           std::uint64_t bytes, std::uint64_t window_min);
+  base::Status CheckWave(const Job& job, base::Rank rank, const RankPart& part, const WavePiece& wave) const;
 
   // catalogue.cc
   void Handle(const RequestRef& ref, const RestorePoints& request);

@@ -43,10 +43,15 @@ struct Attach {
   std::uint64_t staging_bytes = 0;
   std::string layout_fingerprint;
   Retention retention;
+  std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
 };
 struct BeginSnapshot {
   base::Step step;
   std::string reason;
+};
+struct WriteWave {
+  base::Step step;
+  WavePiece piece;
 };
 struct SealSnapshot {
   base::Step step;
@@ -109,9 +114,9 @@ struct DaemonStop {
 struct Reindex {};
 
 using Request =
-    std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, SealSnapshot, AbandonSnapshot, WaitSnapshot,
-                 RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint, QuarantineCheckpoint,
-                 JudgeCheckpoint, DaemonStatus, DaemonStop, Reindex>;
+    std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, WriteWave, SealSnapshot, AbandonSnapshot,
+                 WaitSnapshot, RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint,
+                 QuarantineCheckpoint, JudgeCheckpoint, DaemonStatus, DaemonStop, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {
@@ -147,6 +152,13 @@ struct WriteFinished {
   std::optional<base::Error> error;
   std::vector<InspectedFile> files;  // filled when the headers were good, even if the disk then failed
   double seconds = 0;
+};
+struct WaveFinished {
+  RequestRef ref;
+  JobKey job;
+  CheckpointId id;
+  base::Rank rank;
+  std::optional<base::Error> error;
 };
 struct ManifestFinished {
   JobKey job;
@@ -207,8 +219,9 @@ struct ReindexFinished {
 struct StopSignal {};  // SIGTERM: drain and leave; a private daemon first waits for its clients to go
 struct Tick {};        // time has passed: a deadline may be due
 
-using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
-                           WriteFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished, DamageFound,
-                           RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, StopSignal, Tick>;
+using Event =
+    std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
+                 WriteFinished, WaveFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
+                 DamageFound, RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, StopSignal, Tick>;
 
 }  // namespace belay::checkpoint::commit

@@ -200,6 +200,9 @@ base::Status Core::CheckAttach(const RequestRef& ref, const Attach& request) con
   if (request.staging_bytes > (std::uint64_t{1} << 46)) {
     return base::Fail(Code::kLimitExceeded, "staging memory of ", request.staging_bytes, " bytes is over the limit");
   }
+  if (request.window_bytes_min > (std::uint64_t{1} << 40)) {
+    return base::Fail(Code::kLimitExceeded, "a window of ", request.window_bytes_min, " bytes is over the limit");
+  }
   const auto& own = state_.connections.at(ref.connection).attachment;
   if (own && own->generation == request.generation && (own->job != request.job || own->rank != request.rank)) {
     return base::Fail(Code::kInvalidArgument, "this connection is rank ", own->rank, " of job ", own->job, " already");
@@ -217,11 +220,12 @@ std::uint64_t Core::StagingBytesHeld() const {
 
 // Frees, if needed, staging memory that no live run uses, longest unused first; nothing if that would not be enough. A
 // snapshot that is in memory only stays, unless it belongs to the same user.
-base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes) {
+base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes,
+                                      std::uint64_t spare_bytes) {
   const Job& own = state_.jobs.at(key);
   const auto slot = own.staging.find(rank);
   MemoryDemand demand{bytes, StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.bytes),
-                      config_.memory_budget_bytes};
+                      config_.memory_budget_bytes, spare_bytes};
   base::Status admitted = AdmitStaging(demand);
   if (admitted) return {};
   std::vector<JobKey> idle;
@@ -271,14 +275,19 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
 
   if (!job.snapshot && (!job.memory || !InMemory(job, job.memory->id))) FreeStagingOfFormerWorld(request.job);
   const auto found = job.staging.find(request.rank);
-  const bool fits =
-      found != job.staging.end() && found->second.bytes == bytes && !HeldByOlderRun(ref.connection, request);
+  const bool fits = found != job.staging.end() && found->second.image_bytes == bytes &&
+                    (!found->second.IsWindow() ||
+                     (request.window_bytes_min > 0 && request.window_bytes_min <= found->second.bytes)) &&
+                    !HeldByOlderRun(ref.connection, request);
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
     return Answer(ref,
                   Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
   }
+  std::uint64_t granted = fits ? found->second.bytes : bytes;
   if (!fits) {
-    if (auto room = MakeRoomForStaging(request.job, request.rank, bytes); !room) return Answer(ref, room.error());
+    const auto room = GrantStaging(request.job, request.rank, request.world_size, bytes, request.window_bytes_min);
+    if (!room) return Answer(ref, room.error());
+    granted = *room;
   }
   job.world_size = request.world_size;
   job.retention = request.retention;
@@ -288,7 +297,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   state_.connections.at(ref.connection).attachment =
       Attachment{request.job, request.generation, request.rank, request.layout_fingerprint};
 
-  if (fits) return Answer(ref, Attached{request.job, request.rank, bytes, true});
+  if (fits) return Answer(ref, Attached{request.job, request.rank, granted, true});
   if (found != job.staging.end()) {
     Do(FreeStaging{request.job, request.rank},
        base::Str("rank ", request.rank, " of job ", request.job,
@@ -296,10 +305,11 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
     job.staging.erase(found);
     job.memory.reset();
   }
-  job.staging[request.rank] = StagingSlot{bytes, false, std::nullopt, {}, nullptr};
-  Do(AllocateStaging{ref, request.job, request.rank, bytes},
-     base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(bytes),
-               " of staging memory"));
+  job.staging[request.rank] = StagingSlot{granted, bytes, false, std::nullopt, {}, nullptr};
+  Do(AllocateStaging{ref, request.job, request.rank, granted},
+     base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(granted),
+               " of staging memory",
+               granted == bytes ? std::string() : base::Str(" for ", base::HumanBytes(bytes), ", to save in waves")));
 }
 
 void Core::Handle(const StagingAllocated& event) {

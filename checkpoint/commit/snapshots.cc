@@ -40,8 +40,8 @@ DiskDemand Core::DemandOf(const JobKey& key, std::uint64_t available_bytes) cons
   std::size_t known = 0;
   for (const auto& [rank, slot] : job.staging) {
     if (rank.value() >= job.world_size) continue;
-    demand.needed_bytes += slot.bytes;
-    largest = std::max(largest, slot.bytes);
+    demand.needed_bytes += slot.image_bytes;
+    largest = std::max(largest, slot.image_bytes);
     ++known;
   }
   // Ranks that have not attached yet will need about what the others do.
@@ -52,7 +52,7 @@ DiskDemand Core::DemandOf(const JobKey& key, std::uint64_t available_bytes) cons
       const auto part = their.snapshot->parts.find(rank);
       if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling ||
           part->second.phase == PartPhase::kSealed) {
-        demand.promised_bytes += slot.bytes;
+        demand.promised_bytes += slot.image_bytes;
       }
     }
   }
@@ -152,6 +152,13 @@ void Core::GiveMemoryAway(const JobKey& key) {
   FreeStagingOfFormerWorld(key);
 }
 
+bool Core::IsShardName(base::Rank rank, std::string_view name) {
+  const std::string records_name = RecordsFileName(rank);
+  return name.starts_with(records_name.substr(0, records_name.find('.') + 1)) &&  // "rank-00003."
+         name.ends_with(".safetensors") && name.size() <= kFileNameBytesMax &&
+         name.find_first_not_of(kFileNameCharacters) == std::string_view::npos;
+}
+
 base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const {
   if (request.files.size() > kFilesMax) {
     return base::Fail(Code::kLimitExceeded, request.files.size(), " files in one snapshot; ", kFilesMax,
@@ -162,21 +169,28 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
                       " are possible");
   }
   if (request.metrics.size() > kMetricsMax) return base::Fail(Code::kLimitExceeded, "too many metrics");
-  const std::string records_name = RecordsFileName(rank);
-  const std::string prefix = records_name.substr(0, records_name.find('.') + 1);  // "rank-00003."
   std::set<std::string> names;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
-  const std::uint64_t room = job.staging.at(rank).bytes;
+  const StagingSlot& slot = job.staging.at(rank);
+  const std::uint64_t room = slot.bytes;
+  const RankPart& part = job.snapshot->parts.at(rank);
+  if (part.waves_running > 0) return base::Fail(Code::kInvalidArgument, "rank ", rank, " seals before its waves end");
+  std::size_t streamed = 0;
   for (const SealedFile& file : request.files) {
-    const bool good_name = file.name.starts_with(prefix) && file.name.ends_with(".safetensors") &&
-                           file.name.size() <= kFileNameBytesMax &&
-                           file.name.find_first_not_of(kFileNameCharacters) == std::string::npos;
-    if (!good_name || !names.insert(file.name).second) {
+    if (!IsShardName(rank, file.name) || !names.insert(file.name).second) {
       return base::Fail(Code::kInvalidArgument, "rank ", rank, " cannot have a file named '",
                         file.name.substr(0, kFileNameBytesMax), "'");
     }
+    const auto wave = part.streamed.find(file.name);
+    const bool in_waves = wave != part.streamed.end();
+    if (in_waves && (wave->second.next != file.bytes || wave->second.bytes != file.bytes || file.origin)) {
+      return base::Fail(Code::kIncomplete, file.name, " is sealed with ", file.bytes, " bytes, and its waves end at ",
+                        wave->second.next, " of ", wave->second.bytes);
+    }
+    streamed += in_waves ? 1 : 0;
+    const std::uint64_t lies_there = in_waves ? wave->second.begin : file.bytes;  // of a streamed one the header
     if (file.offset % kStagingAlignment != 0 || file.bytes < 8 || file.offset > room ||
-        file.bytes > room - file.offset) {
+        lies_there > room - file.offset) {
       return base::Fail(Code::kInvalidArgument, file.name, " lies at ", file.offset, " with ", file.bytes,
                         " bytes, outside the staging memory of ", room, " bytes or not on a 4096 boundary");
     }
@@ -186,7 +200,11 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
                         CheckpointDirectoryName(file.origin->step, file.origin->generation), ", which is not before ",
                         id);
     }
-    ranges.emplace_back(file.offset, file.offset + file.bytes);
+    ranges.emplace_back(file.offset, file.offset + lies_there);
+  }
+  if (streamed != part.streamed.size()) {
+    return base::Fail(Code::kIncomplete, "rank ", rank, " seals ", streamed, " of the ", part.streamed.size(),
+                      " files that it wrote in waves");
   }
   std::sort(ranges.begin(), ranges.end());
   for (std::size_t i = 1; i < ranges.size(); ++i) {
@@ -226,11 +244,17 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   mine.metrics = request.metrics;
   mine.parent_step = request.parent_step;
   mine.bytes = request.records.size();
-  for (const SealedFile& file : request.files) mine.bytes += file.bytes;
+  for (SealedFile& file : mine.files) {
+    mine.bytes += file.bytes;
+    const auto wave = mine.streamed.find(file.name);
+    if (wave != mine.streamed.end()) file.streamed_from = wave->second.begin;
+  }
   StagingSlot& slot = job.staging.at(rank);
-  slot.holds = id;
-  slot.files = mine.files;
-  slot.records = mine.records;
+  if (!slot.IsWindow()) {
+    slot.holds = id;
+    slot.files = mine.files;
+    slot.records = mine.records;
+  }
   ++snapshot.writes_running;
   Answer(ref, Done{});
   StartWrite write{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value(), {}};
@@ -332,7 +356,8 @@ void Core::Handle(const WriteFinished& event) {
 
 // Moves the snapshot on as far as it can go without another event.
 void Core::Advance(const JobKey& key) {
-  Snapshot& snapshot = *state_.jobs.at(key).snapshot;
+  Job& job = state_.jobs.at(key);
+  Snapshot& snapshot = *job.snapshot;
   if (snapshot.writes_running > 0 || snapshot.publishing || snapshot.discarding) return;
   if (!snapshot.failure) {
     if (!snapshot.SealedByAll()) return;
@@ -340,8 +365,10 @@ void Core::Advance(const JobKey& key) {
     return AskForManifest(key, false);
   }
   const bool whole_in_memory =
-      snapshot.SealedByAll() && std::all_of(snapshot.parts.begin(), snapshot.parts.end(),
-                                            [](const auto& part) { return !part.second.inspected.empty(); });
+      snapshot.SealedByAll() && std::all_of(snapshot.parts.begin(), snapshot.parts.end(), [&](const auto& part) {
+        const auto slot = job.staging.find(part.first);
+        return !part.second.inspected.empty() && slot != job.staging.end() && !slot->second.IsWindow();
+      });
   if (whole_in_memory && !snapshot.memory_tried) return AskForManifest(key, true);
   snapshot.discarding = true;
   Do(DiscardFiles{key, snapshot.id},

@@ -32,6 +32,11 @@ struct RankPart {
   std::vector<InspectedFile> inspected;
   std::uint64_t bytes = 0;
   double write_seconds = 0;
+  struct Streamed {  // a file that is written in waves: so far [begin, next) of its `bytes`
+    std::uint64_t begin = 0, next = 0, bytes = 0;
+  };
+  std::map<std::string, Streamed> streamed;
+  int waves_running = 0;
 };
 
 // A snapshot from the first rank's BeginSnapshot until it is committed, or failed and its files are gone.
@@ -68,7 +73,9 @@ struct Refusal {
 // Staging memory of one rank. `holds` names the complete snapshot in it.
 struct StagingSlot {
   std::uint64_t bytes = 0;
-  bool allocated = false;  // false while the daemon makes it
+  std::uint64_t image_bytes = 0;  // what a save of this rank writes; more than `bytes` where it saves in waves
+  bool allocated = false;         // false while the daemon makes it
+  bool IsWindow() const { return bytes < image_bytes; }
   std::optional<CheckpointId> holds;
   std::vector<SealedFile> files;
   std::shared_ptr<const std::string> records;

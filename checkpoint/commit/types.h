@@ -61,6 +61,16 @@ struct SealedFile {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::optional<StepAndGeneration> origin;  // the earlier save that wrote it, if it was not this one
+  // Its data, from here on, were written in waves; only its header lies at `offset`. None: the whole image does.
+  std::optional<std::uint64_t> streamed_from = std::nullopt;
+};
+
+// A piece of a file, in staging memory that does not hold all of it.
+struct WavePiece {
+  std::string name;
+  std::uint64_t file_bytes = 0;  // of the whole file
+  std::uint64_t file_offset = 0;
+  std::uint64_t offset = 0, bytes = 0;  // in the staging memory
 };
 
 // What a rank's shard turned out to be when its header was read out of staging memory.

@@ -252,6 +252,14 @@ void Service::Perform(commit::StartWrite& order) {
   });
 }
 
+void Service::Perform(commit::WriteWavePiece& order) {
+  auto memory = parts_.staging->Find(OwnerName(order.job), order.rank);
+  parts_.writers->Submit([this, memory = std::move(memory), order = std::move(order)] {
+    const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
+    Post(WriteWaveOf(files_, folders_, order, bytes));
+  });
+}
+
 void Service::Perform(commit::PublishManifest& order) {
   parts_.publishing->Submit([this, order = std::move(order)] {
     commit::ManifestFinished finished = publisher_.Publish(order);

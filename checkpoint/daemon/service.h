@@ -66,6 +66,7 @@ class Service {
   void Perform(commit::FreeStaging& order);
   void Perform(commit::PersistGeneration& order);
   void Perform(commit::StartWrite& order);
+  void Perform(commit::WriteWavePiece& order);
   void Perform(commit::PublishManifest& order);
   void Perform(commit::DiscardFiles& order);
   void Perform(commit::DeleteCheckpoint& order);

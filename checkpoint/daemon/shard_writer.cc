@@ -33,10 +33,15 @@ base::Result<std::vector<commit::InspectedFile>> Inspect(const commit::StartWrit
                                                          std::span<const std::byte> staging) {
   std::vector<commit::InspectedFile> inspected;
   for (const commit::SealedFile& file : order.files) {
-    if (file.offset > staging.size() || file.bytes > staging.size() - file.offset) {
+    const std::uint64_t lies_there = file.streamed_from.value_or(file.bytes);
+    if (file.offset > staging.size() || lies_there > staging.size() - file.offset || lies_there < 8) {
       return base::Fail(Code::kInvalidArgument, file.name, " lies outside the staging memory");
     }
-    BELAY_ASSIGN(const auto header, CopyHeader(file, staging.subspan(file.offset, file.bytes)));
+    BELAY_ASSIGN(const auto header, CopyHeader(file, staging.subspan(file.offset, lies_there)));
+    if (file.streamed_from && header.size() != *file.streamed_from) {
+      return base::Fail(Code::kCorrupt, file.name, " has a header of ", header.size(),
+                        " bytes, and its waves began at ", *file.streamed_from);
+    }
     BELAY_ASSIGN(commit::InspectedFile one, commit::InspectShard(order, file, header));
     inspected.push_back(std::move(one));
   }
@@ -53,6 +58,15 @@ base::Result<std::vector<commit::InspectedFile>> Inspect(const commit::StartWrit
   return inspected;
 }
 
+// Syncs what was written under the temporary name, and gives it its own.
+base::Status Finish(base::FileSystem& files, base::File& file, const std::string& temporary, const std::string& path) {
+  BELAY_TRY(base::FaultPoint("write.after_data"));
+  BELAY_TRY(file.Sync());
+  BELAY_TRY(file.Close());
+  BELAY_TRY(base::FaultPoint("write.after_sync"));
+  return files.Rename(temporary, path);
+}
+
 base::Status WriteImage(base::FileSystem& files, const std::string& path, std::span<const std::byte> image, bool bulk) {
   const std::string temporary = path + ".tmp";
   BELAY_ASSIGN(auto file, files.Open(temporary, {.mode = base::OpenOptions::Mode::kCreateOrTruncate, .bulk = bulk}));
@@ -60,11 +74,20 @@ base::Status WriteImage(base::FileSystem& files, const std::string& path, std::s
   for (std::size_t at = 0; at < image.size(); at += kPieceBytes) {
     BELAY_TRY(file->WriteAt(at, image.subspan(at, std::min(kPieceBytes, image.size() - at))));
   }
-  BELAY_TRY(base::FaultPoint("write.after_data"));
-  BELAY_TRY(file->Sync());
-  BELAY_TRY(file->Close());
-  BELAY_TRY(base::FaultPoint("write.after_sync"));
-  return files.Rename(temporary, path);
+  return Finish(files, *file, temporary, path);
+}
+
+// Its waves are there; the header comes last, because it holds their digests.
+base::Status FinishStreamed(base::FileSystem& files, const std::string& path, std::span<const std::byte> header,
+                            std::uint64_t bytes) {
+  const std::string temporary = path + ".tmp";
+  BELAY_ASSIGN(auto file, files.Open(temporary, {.mode = base::OpenOptions::Mode::kReadWrite, .bulk = true}));
+  BELAY_ASSIGN(const std::uint64_t size, file->Size());
+  if (size != bytes) {
+    return base::Fail(Code::kIncomplete, temporary, " has ", size, " bytes after its last wave, and not ", bytes);
+  }
+  BELAY_TRY(file->WriteAt(0, header));
+  return Finish(files, *file, temporary, path);
 }
 
 // Is this the file at `path`? Its header tells: identity, sizes and every chunk's digest are in it. The data are not
@@ -99,6 +122,10 @@ base::Status WriteAll(base::FileSystem& files, const index::Folders& folders, co
   for (std::size_t i = 0; i < order.files.size(); ++i) {
     const commit::SealedFile& file = order.files[i];
     const std::string path = directory + "/" + file.name;
+    if (file.streamed_from) {
+      BELAY_TRY(FinishStreamed(files, path, staging.subspan(file.offset, *file.streamed_from), file.bytes));
+      continue;
+    }
     const auto image = staging.subspan(file.offset, file.bytes);
     if (file.origin && order.previous) {
       const std::string previous = folders.Checkpoint(order.job, *order.previous) + "/" + file.name;
@@ -112,7 +139,34 @@ base::Status WriteAll(base::FileSystem& files, const index::Folders& folders, co
   return files.SyncDirectory(directory);
 }
 
+base::Status WritePiece(base::FileSystem& files, const index::Folders& folders, const commit::WriteWavePiece& order,
+                        std::span<const std::byte> staging) {
+  const commit::WavePiece& piece = order.piece;
+  if (piece.offset > staging.size() || piece.bytes > staging.size() - piece.offset) {
+    return base::Fail(Code::kInvalidArgument, "a wave of ", piece.name, " lies outside the staging memory");
+  }
+  const std::string directory = folders.Checkpoint(order.job, order.id);
+  const std::string temporary = directory + "/" + piece.name + ".tmp";
+  if (order.first) BELAY_TRY(base::MakeDirectories(files, directory));
+  const auto mode = order.first ? base::OpenOptions::Mode::kCreateOrTruncate : base::OpenOptions::Mode::kReadWrite;
+  BELAY_ASSIGN(auto file, files.Open(temporary, {.mode = mode, .bulk = true}));
+  if (order.first) BELAY_TRY(file->Preallocate(piece.file_bytes));
+  const auto bytes = staging.subspan(piece.offset, piece.bytes);
+  for (std::size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+    BELAY_TRY(file->WriteAt(piece.file_offset + at, bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at))));
+  }
+  BELAY_TRY(file->Close());
+  return base::FaultPoint("wave.after_data");
+}
+
 }  // namespace
+
+commit::WaveFinished WriteWaveOf(base::FileSystem& files, const index::Folders& folders,
+                                 const commit::WriteWavePiece& order, std::span<const std::byte> staging) {
+  commit::WaveFinished finished{order.ref, order.job, order.id, order.rank, std::nullopt};
+  if (auto written = WritePiece(files, folders, order, staging); !written) finished.error = written.error();
+  return finished;
+}
 
 commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock, const index::Folders& folders,
                                      const commit::StartWrite& order, std::span<const std::byte> staging) {

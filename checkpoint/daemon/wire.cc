@@ -45,6 +45,7 @@ commit::Attach FromWire(const wire::Attach& attach) {
   const wire::Retention& retention = attach.retention();
   request.retention = {std::max(1U, retention.keep_last()), retention.keep_every(), retention.keep_best(),
                        retention.metric(), retention.larger_is_better()};
+  request.window_bytes_min = attach.window_bytes_min();
   return request;
 }
 
@@ -180,6 +181,11 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
     case wire::Request::kBeginSnapshot:
       return commit::Request(
           commit::BeginSnapshot{base::Step(request.begin_snapshot().step()), request.begin_snapshot().reason()});
+    case wire::Request::kWriteWave: {
+      const wire::WriteWave& in = request.write_wave();
+      return commit::Request(commit::WriteWave{
+          base::Step(in.step()), {in.name(), in.file_bytes(), in.file_offset(), in.offset(), in.bytes()}});
+    }
     case wire::Request::kSealSnapshot:
       return commit::Request(FromWire(request.seal_snapshot()));
     case wire::Request::kAbandonSnapshot:

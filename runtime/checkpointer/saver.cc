@@ -343,7 +343,7 @@ base::Status Saver::StartCopy(const Request& request) try {
 
 void Saver::AwaitCopied() {
   const auto start = clock_.Now();
-  if (staging_copier_ == nullptr) {
+  if (staging_copier_ == nullptr || (snapshotter_ != nullptr && snapshotter_->InWaves())) {
     worker_.AwaitCopied();
   } else if (ticket_ != nullptr) {
     if (auto guarded = staging_copier_->GuardUpdate(); !guarded) ticket_->Spoil();

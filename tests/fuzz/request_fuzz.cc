@@ -112,6 +112,7 @@ class Daemon {
   void Finish(const StartWrite& o, const Failure& error) {
     Send(WriteFinished{o.job, o.id, o.rank, error, {InspectedFile{}}, 0.1});
   }
+  void Finish(const WriteWavePiece& o, const Failure& error) { Send(WaveFinished{o.ref, o.job, o.id, o.rank, error}); }
   void Finish(const PublishManifest& o, const Failure& error) {
     CommittedInfo info;
     info.world_size = o.world_size;

@@ -111,6 +111,7 @@ class WaitingClient final : public Client {
   base::Result<std::vector<CheckpointInfo>> ListCheckpoints(const std::string&, const std::string&) override {
     return Not();
   }
+  base::Status WriteWave(const WaveRequest&) override { return Not(); }
   base::Status PinCheckpoint(const CheckpointKey&, bool) override { return Not(); }
   base::Status RemoveCheckpoint(const CheckpointKey&, bool) override { return Not(); }
   base::Status QuarantineCheckpoint(const CheckpointKey&, const std::string&) override { return Not(); }

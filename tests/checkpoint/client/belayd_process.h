@@ -6,6 +6,7 @@
 #include <csignal>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/client/client.h"
 #include "runtime/base/environment.h"
@@ -16,9 +17,10 @@ namespace belay::checkpoint {
 
 class BelaydProcess {
  public:
-  // `program`: the path of belayd. `faults`: what BELAY_FAULTS shall say.
-  explicit BelaydProcess(std::string program, std::string faults = "")
-      : program_(std::move(program)), faults_(std::move(faults)) {
+  // `program`: the path of belayd. `faults`: what BELAY_FAULTS shall say. `arguments`: besides the data directory and
+  // the socket.
+  explicit BelaydProcess(std::string program, std::string faults = "", std::vector<std::string> arguments = {})
+      : program_(std::move(program)), faults_(std::move(faults)), arguments_(std::move(arguments)) {
     Start();
   }
   ~BelaydProcess() { Kill(); }
@@ -26,6 +28,7 @@ class BelaydProcess {
   void Start() {
     base::SpawnRequest request;
     request.argv = {program_, "--data-dir", data_dir(), "--socket", socket()};
+    request.argv.insert(request.argv.end(), arguments_.begin(), arguments_.end());
     request.environment = base::WholeEnvironment();
     request.environment["BELAY_FAULTS"] = faults_;
     auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
@@ -57,6 +60,7 @@ class BelaydProcess {
 
  private:
   std::string program_, faults_;
+  std::vector<std::string> arguments_;
   ScratchFolder scratch_;
   pid_t pid_ = 0;
 };

@@ -35,6 +35,7 @@ class GatedSnapshotter final : public checkpoint::Snapshotter {
     return outcome;
   }
   std::uint64_t StagingBytes() const override { return 0; }
+  bool InWaves() const override { return false; }
   void AwaitTouched() override {}
 
   std::binary_semaphore copying_{0}, may_copy_{0}, may_commit_{0};
