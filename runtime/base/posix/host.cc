@@ -8,11 +8,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "runtime/base/unique_fd.h"
 
 namespace belay::base {
+
+namespace {
+
+bool SetAllowedCores(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int core : cores) CPU_SET(core, &set);
+  return ::sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+}  // namespace
 
 Result<std::uint16_t> FreeTcpPort() {
   const UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -34,6 +47,29 @@ int CoreCount() {
   if (::sched_getaffinity(0, sizeof cores, &cores) == 0 && CPU_COUNT(&cores) > 0) return CPU_COUNT(&cores);
   const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
   return online > 0 ? static_cast<int>(online) : 1;
+}
+
+std::vector<int> AllowedCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cores;
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+StayOnCores::StayOnCores(const std::vector<int>& cores) {
+  std::vector<int> allowed = AllowedCores();
+  std::vector<int> both;
+  std::copy_if(allowed.begin(), allowed.end(), std::back_inserter(both),
+               [&](int core) { return std::find(cores.begin(), cores.end(), core) != cores.end(); });
+  if (!both.empty() && both != allowed && SetAllowedCores(both)) before_ = std::move(allowed);
+}
+
+StayOnCores::~StayOnCores() {
+  if (!before_.empty()) SetAllowedCores(before_);
 }
 
 void LetOthersGoFirst() {
