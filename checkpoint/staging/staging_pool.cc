@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/base/fault_points.h"
+#include "runtime/base/host.h"
 #include "runtime/base/log.h"
 #include "runtime/base/units.h"
 
@@ -14,7 +15,9 @@ namespace belay::checkpoint {
 
 namespace {
 constexpr std::size_t kTouchBytes = 256 * base::kMiB;  // between two looks whether the memory is still wanted
-}
+
+std::string NameOf(const std::pair<std::string, base::Rank>& key) { return base::Str(key.first, " rank ", key.second); }
+}  // namespace
 
 base::Result<base::UniqueFd> StagingMemory::Descriptor() const {
   base::UniqueFd copy(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
@@ -24,7 +27,8 @@ base::Result<base::UniqueFd> StagingMemory::Descriptor() const {
 
 base::Result<base::UniqueFd> StagingMemory::ReadOnlyDescriptor() const { return base::ReopenReadOnly(fd_.get()); }
 
-StagingPool::StagingPool(int threads) : threads_(std::max(1, threads)), toucher_([this] { TouchLoop(); }) {}
+StagingPool::StagingPool(int threads, base::Numa& numa)
+    : threads_(std::max(1, threads)), numa_(numa), toucher_([this] { TouchLoop(); }) {}
 
 StagingPool::~StagingPool() {
   {
@@ -35,22 +39,50 @@ StagingPool::~StagingPool() {
   toucher_.join();
 }
 
-base::Status StagingPool::Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) {
+base::Status StagingPool::Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
+                                   std::optional<std::int32_t> numa_node) {
   BELAY_TRY(base::FaultPoint("staging.allocate"));
+  // Huge pages beyond the reserved ones are taken when the memory is made, near the thread that asks.
+  const base::StayOnCores stay(numa_node ? numa_.Cores(*numa_node) : std::vector<int>());
   base::SharedMemoryRequest request;
   request.name = base::Str("belay-staging:", owner, ":", rank).substr(0, 200);
   request.size_bytes = bytes;
   request.huge_pages = bytes % (2 * base::kMiB) == 0;
   BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory(request));
   BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
+  const Key key{owner, rank};
+  if (numa_node) Prefer(key, mapping.bytes(), *numa_node);
   auto memory = std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
   {
     const std::scoped_lock lock(mutex_);
-    memories_[{owner, rank}] = memory;
-    untouched_.push_back(memory);
+    memories_[key] = memory;
+    untouched_.push_back({memory, key, numa_node});
   }
   changed_.notify_all();
   return {};
+}
+
+// Before the memory is in anybody's hands.
+void StagingPool::Prefer(const Key& key, std::span<std::byte> bytes, std::int32_t node) {
+  const base::Status preferred = numa_.Prefer(bytes, node);
+  if (preferred) return;
+  // A bad node is the rank's mistake and worth a line each time; a machine that refuses will refuse again.
+  const bool is_bad_node = preferred.error().code == base::Code::kInvalidArgument;
+  if (!is_bad_node && said_machine_refuses_.exchange(true)) return;
+  base::LogWarning("staging_not_bound",
+                   {{"memory", NameOf(key)}, {"numa_node", node}, {"why", preferred.error().Text()}});
+}
+
+void StagingPool::LogPlace(const Untouched& touched) const {
+  const auto memory = touched.memory.lock();
+  if (!memory) return;
+  std::string places;
+  for (const auto& [node, pages] : numa_.Locate(memory->bytes())) {
+    places += base::Str(places.empty() ? "" : ", ", pages, " on ", node);
+  }
+  if (places.empty()) places = "not known";
+  base::LogInfo("staging_placed",
+                {{"memory", NameOf(touched.key)}, {"numa_node", *touched.numa_node}, {"pages_looked_at", places}});
 }
 
 void StagingPool::Free(const std::string& owner, base::Rank rank) {
@@ -88,22 +120,29 @@ void StagingPool::TouchLoop() {
       lock.lock();
       continue;
     }
-    const std::weak_ptr<StagingMemory> next = untouched_.front();
+    const Untouched next = std::move(untouched_.front());
     untouched_.pop_front();
     touching_ = true;
+    lock.unlock();
+    // Clearing pages across sockets is slower; and where memory may not be bound, it lies where it is touched first.
+    std::optional<base::StayOnCores> stay;
+    if (next.numa_node) stay.emplace(numa_.Cores(*next.numa_node));
+    lock.lock();
     for (std::size_t at = 0; !stopping_; at += kTouchBytes) {
       lock.unlock();
       bool done = true;
-      if (const auto memory = next.lock(); memory && at < memory->bytes().size()) {
+      if (const auto memory = next.memory.lock(); memory && at < memory->bytes().size()) {
         const auto piece = memory->bytes().subspan(at, std::min(kTouchBytes, memory->bytes().size() - at));
         // A failure is no loss but of speed: the trainer's first copy touches the pages then.
         const base::Status touched = base::TouchPages(piece, threads_);
         if (!touched) base::LogWarning("staging_not_touched", {{"why", touched.error().Text()}});
         done = !touched;
       }
+      if (done && next.numa_node) LogPlace(next);
       lock.lock();
       if (done) break;
     }
+    stay.reset();
     touching_ = false;
     changed_.notify_all();
   }

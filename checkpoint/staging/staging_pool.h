@@ -4,8 +4,12 @@
 // One memfd a (owner name, rank). Its pages are touched in the background, because first touch is ten times slower than
 // a copy into touched pages; touching never changes a byte, so a trainer may write meanwhile. The memory budget is the
 // commit core's decision (checkpoint/commit/admission.h). Thread-safe.
+//
+// Memory lies on the NUMA node that its rank asks for, if there is room: the mapping is told before a page is touched,
+// and the threads that touch it run there. What cannot be is logged, and the memory lies elsewhere.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -20,6 +25,7 @@
 #include <vector>
 
 #include "runtime/base/ids.h"
+#include "runtime/base/numa.h"
 #include "runtime/base/result.h"
 #include "runtime/base/shared_memory.h"
 #include "runtime/base/unique_fd.h"
@@ -44,11 +50,12 @@ class StagingMemory {
 class StagingPool {
  public:
   // `threads` touch pages side by side.
-  explicit StagingPool(int threads);
+  explicit StagingPool(int threads, base::Numa& numa = base::MachineNuma());
   ~StagingPool();
 
-  // New zeroed memory in place of what the key had. kOutOfMemory.
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes);
+  // New zeroed memory in place of what the key had, on this NUMA node if that can be. kOutOfMemory.
+  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
+                        std::optional<std::int32_t> numa_node = std::nullopt);
   void Free(const std::string& owner, base::Rank rank);
   // Null if there is none.
   std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const;
@@ -57,13 +64,22 @@ class StagingPool {
 
  private:
   using Key = std::pair<std::string, base::Rank>;
+  struct Untouched {
+    std::weak_ptr<StagingMemory> memory;
+    Key key;
+    std::optional<std::int32_t> numa_node;
+  };
+  void Prefer(const Key& key, std::span<std::byte> bytes, std::int32_t node);
+  void LogPlace(const Untouched& touched) const;
   void TouchLoop();
 
   const int threads_;
+  base::Numa& numa_;
+  std::atomic<bool> said_machine_refuses_ = false;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<Key, std::shared_ptr<StagingMemory>> memories_;  // guarded by mutex_
-  std::deque<std::weak_ptr<StagingMemory>> untouched_;      // guarded by mutex_
+  std::deque<Untouched> untouched_;                         // guarded by mutex_
   std::vector<std::shared_ptr<StagingMemory>> freed_;       // to be let go of; guarded by mutex_
   bool touching_ = false;                                   // guarded by mutex_
   bool stopping_ = false;                                   // guarded by mutex_
