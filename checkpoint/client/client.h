@@ -57,6 +57,7 @@ struct AttachRequest {
   std::string layout_fingerprint;
   Retention retention;
   std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
+  std::optional<std::int32_t> numa_node;  // where the staging memory had best lie; none: anywhere
 };
 struct Attachment {
   base::UniqueFd staging;           // memfd, already touched or being touched by the daemon

@@ -50,6 +50,7 @@ void ToWire(const AttachRequest& request, wire::Attach* out) {
   retention->set_metric(ToUtf8(request.retention.metric));
   retention->set_larger_is_better(request.retention.larger_is_better);
   out->set_window_bytes_min(request.window_bytes_min);
+  if (request.numa_node) out->set_numa_node(*request.numa_node);
 }
 
 void ToWire(const WaveRequest& request, wire::WriteWave* out) {

@@ -81,6 +81,7 @@ struct AllocateStaging {  // at once -> StagingAllocated
   JobKey job;
   base::Rank rank;
   std::uint64_t bytes = 0;
+  std::optional<std::int32_t> numa_node;  // best there
 };
 struct FreeStaging {
   JobKey job;

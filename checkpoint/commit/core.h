@@ -81,6 +81,7 @@ class Core {
   base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes, std::uint64_t spare_bytes);
   void ContinueBeginning(const JobKey& key);
   bool HeldByOlderRun(ConnectionId connection, const Attach& request) const;
+  bool Misplaced(const Job& job, const StagingSlot& slot, const Attach& request) const;
   void DetachConnection(ConnectionId connection, const std::string& why);
   void FreeStagingOf(const JobKey& key, const std::string& why);
   void FreeStagingIfIdle(const JobKey& key);

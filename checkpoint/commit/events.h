@@ -44,6 +44,7 @@ struct Attach {
   std::string layout_fingerprint;
   Retention retention;
   std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
+  std::optional<std::int32_t> numa_node;  // where its staging memory had best lie
 };
 struct BeginSnapshot {
   base::Step step;

@@ -260,6 +260,15 @@ bool Core::HeldByOlderRun(ConnectionId connection, const Attach& request) const 
   });
 }
 
+// The rank wants its memory on another node than it was made for. Pages that are there are not moved: the kernel leaves
+// what several processes have mapped or a GPU has registered. It is made anew instead, where no snapshot is lost by it.
+bool Core::Misplaced(const Job& job, const StagingSlot& slot, const Attach& request) const {
+  if (!request.numa_node || request.numa_node == slot.numa_node || job.snapshot) return false;
+  if (!job.memory) return true;
+  const auto durable = job.committed.find(job.memory->id);
+  return durable != job.committed.end() && durable->second.Sound();
+}
+
 void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (auto allowed = CheckAttach(ref, request); !allowed) return Answer(ref, allowed.error());
   Job& job = state_.jobs.at(request.job);
@@ -278,7 +287,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   const bool fits = found != job.staging.end() && found->second.image_bytes == bytes &&
                     (!found->second.IsWindow() ||
                      (request.window_bytes_min > 0 && request.window_bytes_min <= found->second.bytes)) &&
-                    !HeldByOlderRun(ref.connection, request);
+                    !HeldByOlderRun(ref.connection, request) && !Misplaced(job, found->second, request);
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
     return Answer(ref,
                   Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
@@ -300,15 +309,16 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   if (fits) return Answer(ref, Attached{request.job, request.rank, granted, true});
   if (found != job.staging.end()) {
     Do(FreeStaging{request.job, request.rank},
-       base::Str("rank ", request.rank, " of job ", request.job,
-                 " needs other staging memory: another size, or one that no older run has mapped"));
+       base::Str(
+           "rank ", request.rank, " of job ", request.job,
+           " needs other staging memory: another size, on another NUMA node, or one that no older run has mapped"));
     job.staging.erase(found);
     job.memory.reset();
   }
-  job.staging[request.rank] = StagingSlot{granted, bytes, false, std::nullopt, {}, nullptr};
-  Do(AllocateStaging{ref, request.job, request.rank, granted},
+  job.staging[request.rank] = StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr};
+  Do(AllocateStaging{ref, request.job, request.rank, granted, request.numa_node},
      base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(granted),
-               " of staging memory",
+               " of staging memory", request.numa_node ? base::Str(" for NUMA node ", *request.numa_node) : "",
                granted == bytes ? std::string() : base::Str(" for ", base::HumanBytes(bytes), ", to save in waves")));
 }
 

@@ -228,7 +228,7 @@ void Service::FillScrubReport(wire::ScrubReport& report) const {
 
 void Service::Perform(commit::AllocateStaging& order) {
   commit::StagingAllocated event{order.ref, order.job, order.rank, std::nullopt};
-  if (auto made = parts_.staging->Allocate(OwnerName(order.job), order.rank, order.bytes); !made)
+  if (auto made = parts_.staging->Allocate(OwnerName(order.job), order.rank, order.bytes, order.numa_node); !made)
     event.error = made.error();
   Post(std::move(event));
 }

@@ -23,8 +23,9 @@ HubOptions HubOptionsOf(const ServiceOptions& options) {
 class PooledStaging final : public Staging {
  public:
   explicit PooledStaging(int touch_threads) : pool_(touch_threads) {}
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) override {
-    return pool_.Allocate(owner, rank, bytes);
+  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
+                        std::optional<std::int32_t> numa_node) override {
+    return pool_.Allocate(owner, rank, bytes, numa_node);
   }
   void Free(const std::string& owner, base::Rank rank) override { pool_.Free(owner, rank); }
   std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const override {

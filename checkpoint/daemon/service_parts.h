@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "checkpoint/commit/core.h"
@@ -37,7 +38,8 @@ struct ServiceOptions {
 class Staging {
  public:
   virtual ~Staging() = default;
-  virtual base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) = 0;
+  virtual base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
+                                std::optional<std::int32_t> numa_node) = 0;
   virtual void Free(const std::string& owner, base::Rank rank) = 0;
   virtual std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const = 0;
 };

@@ -42,6 +42,7 @@ commit::Attach FromWire(const wire::Attach& attach) {
   request.world_size = attach.world_size();
   request.staging_bytes = attach.staging_bytes();
   request.layout_fingerprint = ToUtf8(attach.layout_fingerprint().substr(0, commit::kTextBytesMax));
+  if (attach.has_numa_node()) request.numa_node = attach.numa_node();
   const wire::Retention& retention = attach.retention();
   request.retention = {std::max(1U, retention.keep_last()), retention.keep_every(), retention.keep_best(),
                        retention.metric(), retention.larger_is_better()};

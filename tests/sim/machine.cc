@@ -21,7 +21,8 @@ class Machine::MemoryStaging final : public Staging {
   explicit MemoryStaging(std::shared_ptr<std::size_t> count) : count_(std::move(count)) {}
   ~MemoryStaging() override { *count_ = 0; }
 
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes) override {
+  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
+                        std::optional<std::int32_t> /*numa_node*/) override {
     BELAY_TRY(base::FaultPoint("staging.allocate"));
     BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory({.name = "sim-staging", .size_bytes = bytes}));
     BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));

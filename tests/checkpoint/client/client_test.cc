@@ -254,6 +254,17 @@ TEST(ClientTest, TakesTheStagingMemoryOnlyWithOneDescriptor) {
   EXPECT_EQ(client->Attach(request).error().code, Code::kProtocol);  // smaller than asked for
 }
 
+TEST(ClientTest, AnAttachNamesItsNumaNodeOnlyIfThereIsOne) {
+  AttachRequest request;
+  wire::Attach without, with;
+  ToWire(request, &without);
+  EXPECT_FALSE(without.has_numa_node());
+  request.numa_node = 0;
+  ToWire(request, &with);
+  ASSERT_TRUE(with.has_numa_node());
+  EXPECT_EQ(with.numa_node(), 0);
+}
+
 TEST(ClientTest, OpensMoreFilesThanAMessageCarries) {
   Manifest manifest;
   manifest.project = "default";

@@ -223,6 +223,59 @@ TEST(RunsTest, StagingMemoryIsReusedWhenTheSizeIsTheSame) {
   EXPECT_EQ(core.Count<FreeStaging>(), 1U);
 }
 
+Attach AttachFor(std::optional<std::int32_t> numa_node, base::Generation generation) {
+  Attach attach = CoreHarness::AttachOf(0, 1, generation);
+  attach.numa_node = numa_node;
+  return attach;
+}
+
+TEST(RunsTest, StagingMemoryIsMadeForTheNodeThatTheRankAsksFor) {
+  CoreHarness core;
+  const Generation g = core.BeginRunOf(core.Connect(), 1);
+  EXPECT_TRUE(core.Ok(core.Ask(core.Connect(), AttachFor(1, g))));
+  EXPECT_EQ(core.Take<AllocateStaging>()->numa_node, 1);
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, g))).reused) << "the same node";
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(std::nullopt, g))).reused) << "any node";
+  EXPECT_EQ(core.Count<AllocateStaging>(), 0U);
+}
+
+TEST(RunsTest, MemoryOnAnotherNodeIsMadeAnewIfItsSnapshotIsOnDisk) {
+  CoreHarness core;
+  const auto launcher = core.Connect();
+  const Generation older = core.BeginRunOf(launcher, 1);
+  const auto first = core.Connect();
+  ASSERT_TRUE(core.Ok(core.Ask(first, AttachFor(0, older))));
+  core.Save({first}, 10);
+  core.Disconnect(first);
+  core.orders.clear();
+  const Generation newer = core.BeginRunOf(launcher, 1);
+  EXPECT_FALSE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, newer))).reused);
+  EXPECT_EQ(core.Count<FreeStaging>(), 1U);
+  EXPECT_EQ(core.Take<AllocateStaging>()->numa_node, 1);
+  ASSERT_EQ(core.Points().size(), 1U);
+  EXPECT_FALSE(core.Points().at(0).in_memory);
+  EXPECT_TRUE(core.Points().at(0).committed);
+}
+
+TEST(RunsTest, MemoryThatHoldsTheOnlyCopyOfASnapshotIsKeptWhereverItLies) {
+  CoreHarness core;
+  const auto launcher = core.Connect();
+  const Generation older = core.BeginRunOf(launcher, 1);
+  const auto first = core.Connect();
+  ASSERT_TRUE(core.Ok(core.Ask(first, AttachFor(0, older))));
+  ASSERT_TRUE(core.Ok(core.Ask(first, BeginSnapshot{base::Step(10), "interval"})));
+  ASSERT_TRUE(core.Ok(core.Ask(first, CoreHarness::SealOf(0, 10))));
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, older))).reused) << "it is being written";
+  ASSERT_TRUE(core.FinishWrite(base::Error{Code::kNoSpace, "full", nullptr}));
+  ASSERT_TRUE(core.FinishManifest());
+  ASSERT_TRUE(core.FinishDiscard());
+  const Generation newer = core.BeginRunOf(launcher, 1);
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, newer))).reused);
+  ASSERT_EQ(core.Points().size(), 1U);
+  EXPECT_TRUE(core.Points().at(0).in_memory);
+  EXPECT_FALSE(core.Points().at(0).committed);
+}
+
 TEST(RunsTest, MemoryThatALivingRankOfAnOlderRunHasMappedIsNotReused) {
   CoreHarness core;
   const ConnectionId launcher = core.Connect();

@@ -290,6 +290,30 @@ TEST(DaemonTest, StatusTellsWhatIsThere) {
   EXPECT_EQ(report.runs(0).attached(), 2);
 }
 
+TEST(DaemonTest, ANumaNodeThatIsNotThereCostsALineInTheLog) {
+  DaemonUnderTest daemon;
+  daemon.Start();
+  RawClient launcher(daemon.socket());
+  launcher.BeginRun("gpt", 2);
+  for (const int rank : {0, 1}) {
+    RawClient trainer(daemon.socket());
+    wire::Request request;
+    wire::Attach& attach = *request.mutable_attach();
+    attach.mutable_key()->set_project("default");
+    attach.mutable_key()->set_job("gpt");
+    attach.set_generation(1);
+    attach.set_rank(rank);
+    attach.set_world_size(2);
+    attach.set_staging_bytes(1 << 20);
+    attach.set_numa_node(rank == 0 ? 977 : -1);
+    const Answer attached = trainer.Ask(std::move(request));
+    ASSERT_TRUE(attached.ok()) << attached;
+    ASSERT_EQ(attached.descriptors.size(), 1U);
+    EXPECT_TRUE(base::MapSharedMemory(attached.descriptors[0].get(), 1 << 20, base::MapAccess::kReadWrite));
+  }
+  EXPECT_NE(daemon.LogText().find("staging_not_bound"), std::string::npos);
+}
+
 TEST(DaemonTest, TheMemoryBudgetIsSaidInNumbers) {
   DaemonUnderTest daemon;
   daemon.Start({.faults = {}, .arguments = {"--memory-budget", "1048576"}});

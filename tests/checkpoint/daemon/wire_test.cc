@@ -27,5 +27,17 @@ TEST(WireTest, ALongFingerprintIsCutAtACharacter) {
   EXPECT_TRUE(IsUtf8(std::get<commit::Attach>(*read).layout_fingerprint));
 }
 
+TEST(WireTest, AnAttachSaysWhichNumaNodeItWantsOrNothing) {
+  wire::Request request;
+  request.mutable_attach()->set_rank(1);
+  auto read = FromWire(request);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(std::get<commit::Attach>(*read).numa_node, std::nullopt) << "as an older client leaves it";
+  request.mutable_attach()->set_numa_node(0);
+  read = FromWire(request);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(std::get<commit::Attach>(*read).numa_node, 0);
+}
+
 }  // namespace
 }  // namespace belay::checkpoint
