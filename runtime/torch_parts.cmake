@@ -10,6 +10,7 @@ belay_library(training
     comm/transfers.cc
     parallel/sampler.cc
     session/device_choice.cc
+    session/memory_node.cc
     session/run_environment.cc
     session/session_state.cc
     session/stop_signals.cc

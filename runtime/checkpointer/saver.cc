@@ -168,7 +168,8 @@ base::Status Saver::MakeSnapshotter() try {
                                   .keep_every = options_.keep_every,
                                   .keep_best = options_.keep_best,
                                   .metric = options_.best_metric,
-                                  .larger_is_better = options_.larger_is_better}};
+                                  .larger_is_better = options_.larger_is_better},
+                    .numa_node = run_.memory_node};
   options.identity = {.project = environment.project,
                       .job = environment.job,
                       .generation = options.attach.generation,

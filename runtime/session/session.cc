@@ -10,8 +10,10 @@
 
 #include "runtime/base/environment.h"
 #include "runtime/base/exit_status.h"
+#include "runtime/base/host.h"
 #include "runtime/base/log.h"
 #include "runtime/session/device_choice.h"
+#include "runtime/session/memory_node.h"
 #include "runtime/session/session_state.h"
 #include "runtime/session/torch_parts.h"
 #include "runtime/session/uncaught.h"
@@ -53,6 +55,15 @@ torch::Device ChooseDevice(const detail::Place& place, runtime::HeldDevice* held
   return {torch::kCUDA, index};
 }
 
+std::optional<std::int32_t> ChooseMemoryNode(torch::Device device) {
+  std::optional<std::string> gpu;
+  if (device.is_cuda()) {
+    const auto& properties = *at::cuda::getDeviceProperties(device.index());
+    gpu = runtime::PciBusId(properties.pciDomainID, properties.pciBusID, properties.pciDeviceID);
+  }
+  return runtime::NearestNode(runtime::ReadPlacement(base::PosixFileSystem(), gpu, base::AllowedCores()));
+}
+
 // Collective; the same answer on every rank.
 base::Status AgreeOnDevices(detail::SessionState& state, const runtime::HeldDevice& own) {
   BELAY_ASSIGN(const std::vector<std::string> all, state.AllGather(runtime::EncodeHeldDevice(own)));
@@ -89,6 +100,7 @@ Session::Session(int argc, char** argv) : state_(std::make_unique<detail::Sessio
   runtime::HeldDevice held{.node_rank = place.node_rank, .host = base::HostName()};
   state_->torch->device = ChooseDevice(place, &held);
   if (auto agreed = AgreeOnDevices(*state_, held); !agreed) Throw(agreed.error());
+  state_->memory_node = ChooseMemoryNode(state_->torch->device);
   runtime::ProcessGroupOptions options;
   options.device = state_->torch->device;
   options.single_node = state_->single_node();

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,7 @@ class SessionState {
   Place place;
   RunEnvironment environment;
   std::shared_ptr<TorchParts> torch;
+  std::optional<std::int32_t> memory_node;  // the NUMA node near this rank; none: all alike, or not known
 
   // ---- The control plane: small messages between all ranks, over a communicator of its own. Every rank must call
   // alike. Errors: kCommunication (a rank is gone or MPI failed): restart from the last checkpoint.
