@@ -56,6 +56,14 @@ Json ReportJson(const DaemonReport& report) {
             {"bytes", report.scrub.bytes},
             {"damaged", report.scrub.damaged},
             {"unreadable", report.scrub.unreadable}}},
+          {"restart",
+           {{"attempts", report.restart.attempts},
+            {"failure", report.restart.failure.empty() ? Json() : Json(report.restart.failure)},
+            {"from_version", report.restart.from_version.empty() ? Json() : Json(report.restart.from_version)},
+            {"snapshots", report.restart.snapshots},
+            {"bytes", report.restart.bytes},
+            {"lost", report.restart.lost.empty() ? Json() : Json(report.restart.lost)},
+            {"away_seconds", report.restart.away_seconds}}},
           {"runs", std::move(runs)}};
 }
 
@@ -74,6 +82,18 @@ std::string ScrubText(const ScrubReport& scrub) {
                    scrub.unreadable, " unreadable");
 }
 
+// "2 snapshots (1.5 GiB) stayed in memory".
+std::string KeptText(const RestartReport& restart) {
+  return base::Str(restart.snapshots, restart.snapshots == 1 ? " snapshot (" : " snapshots (",
+                   base::HumanBytes(restart.bytes), ") stayed in memory");
+}
+
+std::string RestartText(const RestartReport& restart) {
+  if (restart.attempts == 0) return "never";
+  const std::string times = base::Str(restart.attempts, restart.attempts == 1 ? " time: " : " times; at the last: ");
+  return times + (restart.failure.empty() ? KeptText(restart) : restart.failure);
+}
+
 void PrintReport(const DaemonReport& report) {
   const auto line = [](const std::string& name, const std::string& value) {
     Print(name + std::string(13 - name.size(), ' ') + value + "\n");
@@ -87,6 +107,7 @@ void PrintReport(const DaemonReport& report) {
   line("memory", base::Str(base::HumanBytes(report.staging_bytes), " of staging memory"));
   line("checkpoints", base::Str(report.checkpoints, ", ", base::HumanBytes(report.checkpoint_bytes)));
   line("scrub", ScrubText(report.scrub));
+  line("restarted", RestartText(report.restart));
   line("connections", base::Str(report.connections));
   if (report.runs.empty()) return;
   Print("\n");
@@ -209,6 +230,62 @@ Result<int> RunStop(const Arguments& arguments) {
   return 0;
 }
 
+// Until the belayd that took over answers, or the process has ended over it.
+Result<DaemonReport> AwaitTakenOver(const DaemonReport& before, const std::string& log) {
+  base::Clock& clock = base::SystemClock();
+  const base::SteadyTime deadline = clock.Now() + kStartPatience;
+  base::SteadyTime words_due = clock.Now() + kStartWordsPause;
+  for (;;) {
+    auto client = Client::Connect(base::UnixTransport(), before.socket, "belay daemon");
+    auto report = client ? (*client)->GetDaemonStatus() : Result<DaemonReport>(tl::unexpected(client.error()));
+    if (report && report->pid == before.pid) return report;
+    if (report || AwaitGone(before.pid, base::Duration(0))) {
+      return base::Fail(Code::kUnavailable, "belayd (pid ", before.pid, ") has ended over its restart; the end of ",
+                        log, " says why. Committed checkpoints are safe, what was in memory only is gone",
+                        report ? base::Str("; another belayd (pid ", report->pid, ") serves now")
+                               : std::string(": `belay daemon start`"));
+    }
+    if (clock.Now() >= deadline) {
+      return base::Wrap(std::move(report).error(), "belayd (pid ", before.pid, ") does not answer yet; see ", log);
+    }
+    if (clock.Now() >= words_due) {
+      words_due = clock.Now() + kStartWordsPause;
+      Note(base::Str("belayd (pid ", before.pid,
+                     ") is still restarting: it reads every checkpoint of the data "
+                     "directory; ",
+                     log, " says how far it is"));
+    }
+    clock.SleepFor(std::chrono::milliseconds(10));
+  }
+}
+
+Result<int> RunRestart(const Arguments& arguments) {
+  BELAY_ASSIGN(const Located located, ConnectToDaemon(RequestOf(arguments)));
+  BELAY_ASSIGN(const DaemonReport before, located.client->GetDaemonStatus());
+  const std::string log = before.data_dir + "/.belayd/belayd.log";
+  auto asked = located.client->RestartDaemon();
+  if (!asked && asked.error().code == Code::kUnsupported) {
+    return base::Fail(Code::kUnsupported, "belayd (pid ", before.pid, ", version ", before.belay_version,
+                      ") is too old to restart and keep its memory: `belay daemon stop`, then start it");
+  }
+  // It may close the connection in place of an answer.
+  if (!asked && !located.client->Broken()) return tl::unexpected<base::Error>(std::move(asked).error());
+  if (!located.client->WaitBroken(kStopPatience)) {
+    return base::Fail(Code::kTimeout, "belayd (pid ", before.pid, ") was about to restart, and does not; see ", log);
+  }
+  BELAY_ASSIGN(const DaemonReport after, AwaitTakenOver(before, log));
+  if (!after.restart.failure.empty()) return base::Fail(Code::kUnavailable, after.restart.failure);
+  if (!after.restart.lost.empty()) Note("not everything stayed in memory: " + after.restart.lost);
+  if (arguments.Has("json")) {
+    PrintDocument({{"restarted", true}, {"daemon", ReportJson(after)}});
+  } else {
+    Print(base::Str("belayd restarted: pid ", after.pid, ", version ", after.belay_version,
+                    before.belay_version == after.belay_version ? "" : " after " + before.belay_version, "; ",
+                    KeptText(after.restart), "\n"));
+  }
+  return 0;
+}
+
 Result<int> RunStatus(const Arguments& arguments) {
   BELAY_ASSIGN(const Located located, ConnectToDaemon(RequestOf(arguments)));
   BELAY_ASSIGN(const DaemonReport report, located.client->GetDaemonStatus());
@@ -252,6 +329,19 @@ Verb DaemonStopVerb() {
            "well, if none runs.",
            DaemonOptions({{"force", "", "stop at once, also while ranks are attached"}}), 0, 0, ""},
           RunStop};
+}
+
+Verb DaemonRestartVerb() {
+  return {"restart",
+          "put the installed belayd in its place, keeping what is in memory",
+          {"belay daemon restart",
+           "For an upgrade: once belayd has written what is being saved, the program that is installed now takes its "
+           "place,\n"
+           "with the same pid, socket and flags. Snapshots stay in memory; launchers and ranks connect again by "
+           "themselves.\n"
+           "If that program cannot take over, or saves do not end within a minute, belayd goes on as it was.",
+           DaemonOptions({}), 0, 0, ""},
+          RunRestart};
 }
 
 Verb DaemonStatusVerb() {

@@ -82,7 +82,7 @@ int CkptMain(int argc, char** argv) {
 int DaemonMain(int argc, char** argv) {
   using namespace cli;  // NOLINT
   return RunVerbs("belay daemon", "Starts, stops and asks belayd, the service that keeps checkpoints on this machine.",
-                  {DaemonStartVerb(), DaemonStopVerb(), DaemonStatusVerb()}, argc, argv);
+                  {DaemonStartVerb(), DaemonStopVerb(), DaemonRestartVerb(), DaemonStatusVerb()}, argc, argv);
 }
 
 }  // namespace belay::checkpoint

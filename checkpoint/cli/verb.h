@@ -39,6 +39,7 @@ Verb ReindexVerb();
 // --- of `belay daemon` ---
 Verb DaemonStartVerb();
 Verb DaemonStopVerb();
+Verb DaemonRestartVerb();
 Verb DaemonStatusVerb();
 
 // CommonOptions() with these before them.

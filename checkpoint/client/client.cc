@@ -239,6 +239,12 @@ class SocketClient final : public Client {
     return CallForDone(std::move(request), std::nullopt);  // drains first
   }
 
+  Status RestartDaemon() override {
+    wire::Request request;
+    request.mutable_daemon_restart();
+    return CallForDone(std::move(request), std::nullopt);  // waits for saves under way
+  }
+
   Result<ReindexReport> Reindex() override {
     wire::Request request;
     request.mutable_reindex();

@@ -150,6 +150,15 @@ struct ScrubReport {                   // counts are of the pass under way, else
   std::string began, ended;  // RFC 3339, UTC; empty: never. `ended`: of the last pass that went to its end
   std::uint64_t files = 0, bytes = 0, damaged = 0, unreadable = 0;
 };
+struct RestartReport {          // of the last restart of the process
+  std::uint64_t attempts = 0;   // in its whole life
+  std::string failure;          // why nothing else was put in its place; empty: it was, or there was no restart
+  std::string from_version;     // empty: no belayd was before this one
+  std::uint32_t snapshots = 0;  // taken up whole in memory
+  std::uint64_t bytes = 0;      // of staging memory taken up
+  std::string lost;             // what was not, and why
+  double away_seconds = 0;
+};
 struct DaemonReport {
   std::int32_t pid = 0;
   std::string belay_version, data_dir, socket, writer;
@@ -159,6 +168,7 @@ struct DaemonReport {
   std::uint32_t connections = 0;
   bool is_private = false;
   ScrubReport scrub;
+  RestartReport restart;
   std::vector<RunInfo> runs;
 };
 struct ReindexReport {
@@ -206,6 +216,9 @@ class Client {
                                               const std::string& reason) = 0;
   virtual base::Result<DaemonReport> GetDaemonStatus() = 0;
   virtual base::Status StopDaemon(bool force) = 0;
+  // Puts the belayd that is installed now in its place; what is in memory stays. Returns when nothing is under way any
+  // more and the connection is about to end, or with why it goes on as it was. How it went, the next one reports.
+  virtual base::Status RestartDaemon() = 0;
   virtual base::Result<ReindexReport> Reindex() = 0;
 
   // True once the connection has broken. Any thread.

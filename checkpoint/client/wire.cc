@@ -177,6 +177,9 @@ Result<DaemonReport> FromWire(const wire::DaemonReport& report) {
                report.scrub().bytes(),
                report.scrub().damaged(),
                report.scrub().unreadable()};
+  out.restart = {report.restart().attempts(),    report.restart().failure(), report.restart().from_version(),
+                 report.restart().snapshots(),   report.restart().bytes(),   report.restart().lost(),
+                 report.restart().away_seconds()};
   for (const wire::RunInfo& run : report.runs()) {
     out.runs.push_back({JobFromWire(run.key()), base::Generation(run.generation()), run.world_size(), run.attached(),
                         run.launcher_pid()});

@@ -182,15 +182,19 @@ struct OpenFromDisk {  // the daemon replies with descriptors
 struct RebuildIndex {  // -> ReindexFinished
   RequestRef ref;
 };
-struct Note {};         // nothing but the reason, for the log
-struct Exit {           // leave with status 0: everything is drained
-  bool forced = false;  // or it is not, and nothing under way is to be waited for
+struct CheckSuccessor {  // can the program that is installed now take up what this one holds? -> SuccessorChecked
+  RequestRef ref;
+};
+struct Note {};          // nothing but the reason, for the log
+struct Exit {            // leave with status 0: everything is drained
+  bool forced = false;   // or it is not, and nothing under way is to be waited for
+  bool restart = false;  // hand over instead: core.HandOver()
 };
 
 struct Action {
   std::variant<Reply, AllocateStaging, FreeStaging, PersistGeneration, StartWrite, WriteWavePiece, PublishManifest,
                DiscardFiles, DeleteCheckpoint, PersistPin, PersistQuarantine, PersistTrust, RepairFile, OpenFromMemory,
-               OpenFromDisk, RebuildIndex, Note, Exit>
+               OpenFromDisk, RebuildIndex, CheckSuccessor, Note, Exit>
       what;
   std::string reason;  // one line for the log; empty: not worth one
 };

@@ -12,6 +12,7 @@ using base::Error;
 
 Core::Core(CoreConfig config, Catalogue catalogue, base::SteadyTime now) : config_(config), now_(now) {
   state_.idle_since = now;
+  if (config.clients_awaited) state_.awaited_until = now + kReunionPatience;
   for (auto& [key, found] : catalogue) {
     Job& job = state_.jobs[key];
     job.owner_uid = found.owner_uid;
@@ -26,6 +27,7 @@ std::vector<Action> Core::Step(const Event& event, base::SteadyTime now) {
   now_ = now;
   std::visit([this](const auto& what) { Handle(what); }, event);
   AnswerDueWaiters();
+  ForgetAwaitedIfLate();
   ExitIfDrained();
   return std::exchange(actions_, {});
 }
@@ -34,7 +36,9 @@ std::optional<base::SteadyTime> Core::NextDeadline() const {
   std::optional<base::SteadyTime> next;
   const auto consider = [&next](base::SteadyTime time) { next = next ? std::min(*next, time) : time; };
   for (const Waiter& waiter : state_.waiters) consider(waiter.deadline);
-  if (config_.is_private && state_.connections.empty() && !Draining() && !state_.exited) {
+  if (state_.awaited_until) consider(*state_.awaited_until);
+  if (RestartDrains() && !state_.exited) consider(state_.restarting->give_up_at);
+  if (config_.is_private && state_.connections.empty() && !state_.awaited_until && !Draining() && !state_.exited) {
     consider(state_.idle_since + (state_.ever_connected ? config_.linger : config_.first_connection_wait));
   }
   return next;
@@ -73,14 +77,15 @@ void Core::Handle(const RequestArrived& event) {
 // A private daemon belongs to a run, and a batch system that ends the run signals both: it stays until they have saved
 // and left. DaemonStop still stops it.
 void Core::Handle(const StopSignal& /*event*/) {
-  if (!config_.is_private || state_.connections.empty()) return StopGently();
-  Do(Note{}, base::Str("not stopping on the signal: private, and ", state_.connections.size(),
-                       " still connected; leaving after the last of them"));
+  if (!config_.is_private || (state_.connections.empty() && !state_.awaited_until)) return StopGently();
+  Do(Note{}, base::Str("not stopping on the signal: private, and ", state_.connections.size(), " still connected",
+                       state_.awaited_until ? " or about to connect again" : "", "; leaving after the last of them"));
 }
 void Core::Handle(const Tick& /*event*/) {}  // Step looks at the deadlines after every event
 
 void Core::StopGently() {
   state_.stopping = true;
+  EndRestart(Error{Code::kUnavailable, "belayd is stopping", nullptr});
   for (auto& [key, job] : state_.jobs) {
     if (job.snapshot && !job.snapshot->SealedByAll()) {
       FailSnapshot(key, Error{Code::kUnavailable, "belayd is stopping", nullptr});
@@ -154,7 +159,12 @@ void Core::ExitIfDrained() {
   std::string reason;
   if (state_.stopping) {
     reason = "asked to stop, and everything is drained";
+  } else if (RestartDrains()) {
+    state_.exited = true;
+    Answer(state_.restarting->ref, Done{});
+    return Do(Exit{.restart = true}, "everything is drained: the new belayd takes over");
   } else if (config_.is_private && state_.connections.empty()) {
+    if (state_.awaited_until) return;
     const base::Duration wait = state_.ever_connected ? config_.linger : config_.first_connection_wait;
     if (now_ < state_.idle_since + wait) return;
     reason = "nobody is connected any more";

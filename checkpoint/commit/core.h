@@ -16,7 +16,7 @@
 //   - every request is answered exactly once, unless its connection closes first.
 //
 // One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc,
-// quarantine.cc, trust.cc, waves.cc.
+// quarantine.cc, restart.cc, trust.cc, waves.cc.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +29,7 @@
 #include "checkpoint/commit/actions.h"
 #include "checkpoint/commit/admission.h"
 #include "checkpoint/commit/events.h"
+#include "checkpoint/commit/handover.h"
 #include "checkpoint/commit/state.h"
 #include "runtime/base/clock.h"
 
@@ -41,6 +42,7 @@ struct CoreConfig {
   base::Duration first_connection_wait = std::chrono::seconds(60);  // private: exits if nobody ever connects
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t disk_reserve_bytes = 64U << 20;
+  bool clients_awaited = false;  // clients of the daemon before this one are about to connect again
 };
 
 class Core {
@@ -52,6 +54,12 @@ class Core {
   std::optional<base::SteadyTime> NextDeadline() const;
 
   const State& state() const { return state_; }
+
+  // For a restart. What is in memory, once Exit{restart} was asked for; and, before the first Step of another core, one
+  // job of it: the staging memory is there. On an error nothing of the job was taken up.
+  // kNotFound, kCorrupt: it does not fit the files, or itself.
+  HandedOver HandOver() const;
+  base::Status TakeUp(const HandedJob& handed);
 
  private:
   // core.cc
@@ -146,6 +154,14 @@ class Core {
   void OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
                   const std::vector<std::string>& names);
   void StopReadingIn(std::int32_t pid);
+
+  // restart.cc
+  void Handle(const RequestRef& ref, const DaemonRestart& request);
+  void Handle(const SuccessorChecked& event);
+  void EndRestart(base::Error error);
+  void ForgetAwaitedIfLate();
+  bool RestartDrains() const { return state_.restarting && state_.restarting->draining; }
+  base::Status CheckHanded(const HandedJob& handed) const;
 
   // shared
   base::Status CheckOwner(ConnectionId connection, const JobKey& key) const;

@@ -112,12 +112,13 @@ struct DaemonStatus {};
 struct DaemonStop {
   bool force = false;
 };
+struct DaemonRestart {};
 struct Reindex {};
 
 using Request =
     std::variant<BeginRun, HoldRun, EndRun, Attach, BeginSnapshot, WriteWave, SealSnapshot, AbandonSnapshot,
                  WaitSnapshot, RestorePoints, OpenCheckpoint, ListCheckpoints, PinCheckpoint, RemoveCheckpoint,
-                 QuarantineCheckpoint, JudgeCheckpoint, DaemonStatus, DaemonStop, Reindex>;
+                 QuarantineCheckpoint, JudgeCheckpoint, DaemonStatus, DaemonStop, DaemonRestart, Reindex>;
 
 // --- events ---
 struct ConnectionOpened {
@@ -217,12 +218,16 @@ struct ReindexFinished {
   Catalogue catalogue;
   std::vector<std::string> problems;
 };
+struct SuccessorChecked {  // the program that is to take the daemon's place was tried
+  RequestRef ref;
+  std::optional<base::Error> error;
+};
 struct StopSignal {};  // SIGTERM: drain and leave; a private daemon first waits for its clients to go
 struct Tick {};        // time has passed: a deadline may be due
 
 using Event =
     std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
                  WriteFinished, WaveFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
-                 DamageFound, RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, StopSignal, Tick>;
+                 DamageFound, RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, SuccessorChecked, StopSignal, Tick>;
 
 }  // namespace belay::checkpoint::commit

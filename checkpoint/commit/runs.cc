@@ -249,10 +249,15 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::u
   return {};
 }
 
-// A process of an older generation that is still connected has this rank's memory mapped and may be copying into it,
-// hung and awake again: it keeps that memory to itself.
+// A process of an older generation that is still connected, or was to the daemon before a restart, has this rank's
+// memory mapped and may be copying into it, hung and awake again: it keeps that memory to itself.
 bool Core::HeldByOlderRun(ConnectionId connection, const Attach& request) const {
   const std::int32_t pid = state_.connections.at(connection).pid;
+  const Job& job = state_.jobs.at(request.job);
+  if (const auto slot = job.staging.find(request.rank); slot != job.staging.end() && slot->second.former) {
+    const FormerHolder& former = *slot->second.former;
+    if (former.generation < request.generation && former.pid != pid) return true;
+  }
   return std::any_of(state_.connections.begin(), state_.connections.end(), [&](const auto& entry) {
     const auto& [id, other] = entry;
     return other.attachment && other.attachment->job == request.job && other.attachment->rank == request.rank &&
@@ -306,6 +311,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   state_.connections.at(ref.connection).attachment =
       Attachment{request.job, request.generation, request.rank, request.layout_fingerprint};
 
+  if (fits) found->second.former.reset();  // it is this one now, or an earlier connection of this one
   if (fits) return Answer(ref, Attached{request.job, request.rank, granted, true});
   if (found != job.staging.end()) {
     Do(FreeStaging{request.job, request.rank},
@@ -315,7 +321,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
     job.staging.erase(found);
     job.memory.reset();
   }
-  job.staging[request.rank] = StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr};
+  job.staging[request.rank] = StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr, std::nullopt};
   Do(AllocateStaging{ref, request.job, request.rank, granted, request.numa_node},
      base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(granted),
                " of staging memory", request.numa_node ? base::Str(" for NUMA node ", *request.numa_node) : "",

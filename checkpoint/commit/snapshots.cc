@@ -109,6 +109,9 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint
         Refused(Code::kBusy, base::Str("the snapshot of step ", current.id.step, " is still being written")));
   }
 
+  if (RestartDrains()) {  // the ranks put the save off, and find the new belayd
+    return RefuseBegin(ref, key, rank, request.step, Refused(Code::kBusy, "belayd is about to restart"));
+  }
   if (auto admitted = AdmitSave(DemandOf(key, disk_available_bytes)); !admitted) {
     if (!last_try && (ApplyRetention(key) > 0 || Removing(job))) {
       job.held_begins.push_back(HeldBegin{ref, request});  // answered when the deletions are through

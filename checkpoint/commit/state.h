@@ -70,6 +70,12 @@ struct Refusal {
   std::set<base::Rank> told;
 };
 
+// Who may have a rank's memory mapped without a connection to this daemon: its connection was to the one before.
+struct FormerHolder {
+  base::Generation generation;
+  std::int32_t pid = 0;
+};
+
 // Staging memory of one rank. `holds` names the complete snapshot in it.
 struct StagingSlot {
   std::uint64_t bytes = 0;
@@ -80,6 +86,7 @@ struct StagingSlot {
   std::optional<CheckpointId> holds;
   std::vector<SealedFile> files;
   std::shared_ptr<const std::string> records;
+  std::optional<FormerHolder> former;  // until somebody attaches to it
 };
 
 // A snapshot that is whole in memory: committed, or failed on disk only.
@@ -98,7 +105,7 @@ struct Attachment {
 };
 
 struct Launcher {
-  ConnectionId connection = 0;
+  ConnectionId connection = 0;  // 0: it held the job at the daemon before this one, and is awaited
   std::int32_t pid = 0;
   std::string host;
 };
@@ -176,6 +183,13 @@ struct ConnectionState {
   std::set<std::pair<JobKey, CheckpointId>> reading;  // restores that may still be under way
 };
 
+// A restart that was asked for.
+struct Restarting {
+  RequestRef ref;
+  bool draining = false;          // the new program is good: only what is under way is waited for
+  base::SteadyTime give_up_at{};  // if draining
+};
+
 struct State {
   std::map<ConnectionId, ConnectionState> connections;
   std::map<JobKey, Job> jobs;
@@ -183,6 +197,9 @@ struct State {
   bool ever_connected = false;
   bool stopping = false;
   bool exited = false;
+  std::optional<Restarting> restarting;
+  // After a restart with clients connected: until then they are expected back, and their jobs are kept for them.
+  std::optional<base::SteadyTime> awaited_until;
   base::SteadyTime idle_since{};
 };
 

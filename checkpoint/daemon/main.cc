@@ -13,6 +13,7 @@
 #include "checkpoint/client/locate.h"
 #include "checkpoint/daemon/service.h"
 #include "checkpoint/daemon/startup.h"
+#include "checkpoint/daemon/successor.h"
 #include "checkpoint/index/rocksdb_index.h"
 #include "checkpoint/staging/memory_budget.h"
 #include "runtime/base/environment.h"
@@ -38,6 +39,7 @@ struct Flags {
   std::uint64_t memory_budget = 0;
   ScrubOptions scrub;
   bool log_json = false;
+  std::optional<int> take_over, check_take_over;  // descriptors of hand-over records
 };
 
 base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
@@ -55,6 +57,8 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
       ("scrub-every", "hours from the beginning of one such pass to the next", cxxopts::value<double>()->default_value("24"))
       ("scrub-delay", "seconds from the start to the first of them", cxxopts::value<double>()->default_value("60"))
       ("log-json", "write the log as JSON lines")
+      ("take-over", "descriptor of what the belayd before this one left (`belay daemon restart` gives it)", cxxopts::value<int>())
+      ("check-take-over", "only say whether this belayd could: `belay daemon restart` asks", cxxopts::value<int>())
       ("version", "print the version")
       ("h,help", "print this");
   // clang-format on
@@ -97,6 +101,8 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
         std::chrono::duration_cast<base::Duration>(std::chrono::duration<double, std::ratio<3600>>(every));
     flags.scrub.first_after = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(delay));
     flags.log_json = parsed.count("log-json") != 0;
+    if (parsed.count("take-over") != 0) flags.take_over = parsed["take-over"].as<int>();
+    if (parsed.count("check-take-over") != 0) flags.check_take_over = parsed["check-take-over"].as<int>();
     return flags;
   } catch (const cxxopts::exceptions::exception& error) {
     return base::Fail(Code::kInvalidArgument, error.what(), "; see belayd --help");
@@ -116,29 +122,22 @@ base::Result<base::FileLock> LockDataDirectory(const std::string& path, base::Cl
   }
 }
 
-base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
-  base::FileSystem& files = base::PosixFileSystem();
-  base::Clock& clock = base::SystemClock();
-  const index::Folders folders(flags.data_dir);
-  const std::string own = folders.OwnFolder();
-  if (auto made = base::MakeDirectories(files, own); !made) {
-    return base::Wrap(made.error(), "cannot use the data directory ", flags.data_dir);
-  }
-  BELAY_ASSIGN(const base::FileLock lock, LockDataDirectory(own + "/lock", clock));
+// What a Service of this process has to begin with: of the process before it, or of the Service before it.
+struct Serving {
+  const Flags& flags;
+  base::SignalWatcher& signals;
+  const ProgramOnDisk& program;
+  base::FileLock lock;
+  std::string writer;  // finding out takes a file
+};
 
-  const std::string log = own + "/belayd.log";
-  base::LogOptions log_options;
-  log_options.program = "belayd";
-  log_options.path = log;
-  log_options.bytes_max = kLogBytesMax;
-  log_options.json = flags.log_json;
-  BELAY_TRY(base::StartLogging(log_options));
-
+ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::function<void()> forced_exit) {
+  const Flags& flags = serving.flags;
   ServiceOptions options;
   options.data_dir = flags.data_dir;
   options.socket = flags.socket;
   options.version = BELAY_VERSION;
-  options.writer = base::BulkWriterName(flags.data_dir);  // finding out takes a file
+  options.writer = serving.writer;
   options.uid = base::UserId();
   options.pid = base::ProcessId();
   options.instance = base::RandomSeed();
@@ -148,34 +147,55 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
   options.core.is_private = flags.is_private;
   options.core.linger = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(flags.linger_seconds));
   options.core.memory_budget_bytes = flags.memory_budget;
+  options.core.clients_awaited = begin.clients_awaited;
+  options.forced_exit = std::move(forced_exit);
+  options.restart = begin.report;
+  options.check_successor = [&program = serving.program] { return CheckSuccessor(program); };
+  return options;
+}
+
+// What the next one begins with. Its callers wait in the socket's queue meanwhile.
+struct Next : TakenOver {
+  base::UniqueFd socket;
+};
+
+// Serves until it is told to leave (no value) or to restart; then everything is drained.
+base::Result<std::optional<Next>> ServeOnce(Serving& serving, TakenOver begin) {
+  base::FileSystem& files = base::PosixFileSystem();
+  base::Clock& clock = base::SystemClock();
+  const Flags& flags = serving.flags;
+  const index::Folders folders(flags.data_dir);
 
   // A write to a disk that hangs cannot be ended: whoever forces the daemon out wants its lock and its memory back.
   // Every state of the disk is one that a start cleans up, so the process may end where it stands.
   bool forced = false;
-  options.forced_exit = [&forced, &clock] {
+  const ServiceOptions options = OptionsOf(serving, begin, [&forced, &clock] {
     forced = true;
     std::thread([&clock] {
       clock.SleepFor(kForcedLeave);
       ::_exit(0);
     }).detach();
-  };
-
-  const auto serve = [&]() -> base::Status {
-    BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid, OpenRocksIndex));
-    std::size_t checkpoints = 0;
-    for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
-    BELAY_ASSIGN(auto listener, base::UnixTransport().Listen(flags.socket));
-    base::LogInfo("serving", {{"data_dir", flags.data_dir},
-                              {"socket", flags.socket},
-                              {"pid", options.pid},
-                              {"checkpoints", checkpoints},
-                              {"version", options.version},
-                              {"memory_budget", base::HumanBytes(flags.memory_budget)}});
-    Service service(options, files, clock, MachineParts(options, *listener), std::move(recovered.index),
-                    std::move(recovered.catalogue));
+  });
+  BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid, OpenRocksIndex));
+  std::size_t checkpoints = 0;
+  for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
+  std::unique_ptr<base::Listener> listener = std::move(begin.listener);
+  if (listener == nullptr) {
+    BELAY_ASSIGN(listener, base::UnixTransport().Listen(flags.socket));
+  }
+  base::LogInfo("serving", {{"data_dir", flags.data_dir},
+                            {"socket", flags.socket},
+                            {"pid", options.pid},
+                            {"checkpoints", checkpoints},
+                            {"version", options.version},
+                            {"memory_budget", base::HumanBytes(flags.memory_budget)}});
+  Next next;
+  {
+    Service service(options, files, clock, MachineParts(options, *listener, std::move(begin.memory)),
+                    std::move(recovered.index), std::move(recovered.catalogue), std::move(begin.jobs));
     std::thread watcher([&] {
       while (true) {
-        const auto signal = signals.Next(std::nullopt);
+        const auto signal = serving.signals.Next(std::nullopt);
         if (!signal || !*signal) return;
         base::LogInfo("signal", {{"number", **signal}});
         // The notices of batch systems, which their runs understand; here they only must not kill.
@@ -188,11 +208,71 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
       listener.reset();  // and its name
       ::_exit(0);
     }
-    signals.Interrupt();
+    serving.signals.Interrupt();
     watcher.join();
-    return {};
-  };
-  base::Status served = serve();
+    auto succession = service.HandOver();
+    if (!succession) return std::optional<Next>();
+    next.jobs = std::move(succession->handed.jobs);
+    next.memory = std::move(succession->memory);
+    next.clients_awaited = succession->handed.clients_awaited;
+    next.report = {.attempts = options.restart.attempts + 1, .from_version = BELAY_VERSION, .left = clock.Now()};
+  }
+  next.socket = listener->HandOver();
+  return std::optional(std::move(next));
+}
+
+// Answers only if the other program could not be put in this one's place.
+base::Error Restart(const Serving& serving, const Next& next) {
+  if (!next.socket.valid()) return {Code::kIo, "the socket cannot be handed over: too many open files?", nullptr};
+  Handover handover;
+  handover.version = BELAY_VERSION;
+  handover.lock = serving.lock.Descriptor();
+  handover.listener = next.socket.get();
+  handover.attempts = next.report.attempts;
+  handover.left = next.report.left;
+  handover.clients_awaited = next.clients_awaited;
+  for (const commit::HandedJob& job : next.jobs) {
+    Handover::Job& one = handover.jobs.emplace_back(Handover::Job{job, {}});
+    for (const auto& [rank, slot] : job.slots) {
+      one.descriptors.push_back(next.memory.at({OwnerName(job.key), rank})->number());
+    }
+  }
+  base::LogInfo("restarting", {{"program", serving.program.path}, {"jobs", handover.jobs.size()}});
+  return ExecSuccessor(serving.program, handover);
+}
+
+base::Status Serve(const Flags& flags, base::SignalWatcher& signals, const ProgramOnDisk& program, TakenOver begin) {
+  base::FileSystem& files = base::PosixFileSystem();
+  const std::string own = index::Folders(flags.data_dir).OwnFolder();
+  if (auto made = base::MakeDirectories(files, own); !made) {
+    return base::Wrap(made.error(), "cannot use the data directory ", flags.data_dir);
+  }
+  if (!begin.lock) {
+    BELAY_ASSIGN(begin.lock, LockDataDirectory(own + "/lock", base::SystemClock()));
+  }
+
+  base::LogOptions log_options;
+  log_options.program = "belayd";
+  log_options.path = own + "/belayd.log";
+  log_options.bytes_max = kLogBytesMax;
+  log_options.json = flags.log_json;
+  BELAY_TRY(base::StartLogging(log_options));
+  if (!begin.report.lost.empty()) base::LogWarning("not_all_taken_up", {{"why", begin.report.lost}});
+
+  Serving serving{flags, signals, program, *std::move(begin.lock), std::string(base::BulkWriterName(flags.data_dir))};
+  base::Status served;
+  while (true) {
+    auto next = ServeOnce(serving, std::move(begin));
+    if (!next) served = tl::unexpected(next.error());
+    if (!next || !*next) break;
+    const base::Error failed = Restart(serving, **next);
+    // Everything is here still: this one goes on as the next would have.
+    base::LogError("restart_failed", {{"why", failed.Text()}});
+    auto listener = base::TakeUpUnixListener(flags.socket, std::move((*next)->socket));
+    begin = **std::move(next);
+    if (listener) begin.listener = *std::move(listener);
+    begin.report.failure = base::Str("belayd could not be restarted and goes on as it was: ", failed.Text());
+  }
   if (served)
     base::LogInfo("left");
   else
@@ -202,16 +282,23 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals) {
 
 int Main(int argc, char** argv) {
   base::IgnoreSigpipe();
+  const ProgramOnDisk program = InstalledProgram(argc, argv);
   bool help_shown = false;
   const auto flags = ParseFlags(argc, argv, help_shown);
   if (help_shown) return 0;
+  TakenOver begin;
+  if (flags && flags->take_over) {
+    begin = TakeOver(*flags->take_over, index::Folders(flags->data_dir).OwnFolder() + "/lock", flags->socket);
+  }
   base::Status result;
   if (!flags) {
     result = tl::unexpected(flags.error());
+  } else if (flags->check_take_over) {
+    result = ReadRecordOnly(*flags->check_take_over);
   } else if (auto signals = base::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}); !signals) {
     result = tl::unexpected(signals.error());
   } else {
-    result = Serve(*flags, *signals);
+    result = Serve(*flags, *signals, program, std::move(begin));
   }
   if (result) return 0;
   std::cerr << "belayd: " << result.error().Text() << "\n";

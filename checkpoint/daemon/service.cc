@@ -7,6 +7,7 @@
 #include "checkpoint/daemon/restore_files.h"
 #include "checkpoint/daemon/shard_writer.h"
 #include "checkpoint/daemon/wire.h"
+#include "checkpoint/format/strict_json.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/host.h"
 #include "runtime/base/log.h"
@@ -24,12 +25,10 @@ std::string TimeText(std::int64_t unix_seconds) {
   return unix_seconds == 0 ? std::string() : base::Rfc3339(base::WallTime(std::chrono::seconds(unix_seconds)));
 }
 
-std::string OwnerName(const commit::JobKey& job) { return base::Str(job); }
-
 }  // namespace
 
 Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, ServiceParts parts,
-                 std::unique_ptr<base::Index> index, commit::Catalogue catalogue)
+                 std::unique_ptr<base::Index> index, commit::Catalogue catalogue, std::vector<commit::HandedJob> handed)
     : options_(std::move(options)),
       folders_(options_.data_dir),
       files_(files),
@@ -40,7 +39,10 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
       core_(options_.core, std::move(catalogue), clock.Now()),
       scrub_plan_(options_.scrub, StoredProgress(*index_), clock.Now()),
       scrub_gate_(clock, options_.scrub.bytes_per_second),
-      parts_(std::move(parts)) {}
+      lost_(options_.restart.lost),
+      parts_(std::move(parts)) {
+  for (const commit::HandedJob& job : handed) TakeUp(job);
+}
 
 Service::~Service() {
   parts_.clients->Stop();
@@ -210,8 +212,20 @@ void Service::FillReport(wire::DaemonReport& report) {
     report.set_disk_available_bytes(space->available_bytes);
     report.set_disk_total_bytes(space->total_bytes);
   }
+  FillRestartReport(*report.mutable_restart());
   report.set_writer(options_.writer);
   report.set_private_(options_.core.is_private);
+}
+
+void Service::FillRestartReport(wire::RestartReport& report) const {
+  const LastRestart& last = options_.restart;
+  report.set_attempts(last.attempts);
+  report.set_failure(ToUtf8(last.failure));
+  report.set_from_version(ToUtf8(last.from_version));
+  report.set_snapshots(taken_snapshots_);
+  report.set_bytes(taken_bytes_);
+  report.set_lost(ToUtf8(lost_));
+  if (last.attempts > 0) report.set_away_seconds(std::chrono::duration<double>(started_ - last.left).count());
 }
 
 void Service::FillScrubReport(wire::ScrubReport& report) const {
@@ -327,6 +341,43 @@ void Service::Perform(commit::OpenFromDisk& order) {
 void Service::Perform(commit::Exit& order) {
   if (order.forced && options_.forced_exit) options_.forced_exit();
   exiting_ = true;
+  restart_ = order.restart;
+}
+
+void Service::Perform(commit::CheckSuccessor& order) {
+  parts_.openers->Submit([this, ref = order.ref] {
+    const base::Status good = options_.check_successor
+                                  ? options_.check_successor()
+                                  : base::Fail(base::Code::kUnsupported, "this belayd cannot restart");
+    commit::SuccessorChecked checked{ref, std::nullopt};
+    if (!good) checked.error = good.error();
+    Post(commit::Event(std::move(checked)));
+  });
+}
+
+void Service::TakeUp(const commit::HandedJob& handed) {
+  if (auto taken = core_.TakeUp(handed); !taken) {
+    base::LogWarning("memory_not_taken_up", {{"job", handed.key}, {"why", taken.error().Text()}});
+    lost_ += (lost_.empty() ? "" : "; ") + taken.error().Text();
+    for (const auto& [rank, slot] : handed.slots) parts_.staging->Free(OwnerName(handed.key), rank);
+    return;
+  }
+  for (const auto& [rank, slot] : handed.slots) taken_bytes_ += slot.bytes;
+  if (handed.memory) ++taken_snapshots_;
+}
+
+std::optional<Service::Succession> Service::HandOver() const {
+  if (!restart_) return std::nullopt;
+  Succession next{core_.HandOver(), {}};
+  for (commit::HandedJob& job : next.handed.jobs) {
+    std::erase_if(job.slots, [&](const commit::HandedSlot& one) {
+      auto memory = parts_.staging->Find(OwnerName(job.key), one.rank);
+      if (memory == nullptr) return true;  // its making had failed
+      next.memory[{OwnerName(job.key), one.rank}] = std::move(memory);
+      return false;
+    });
+  }
+  return next;
 }
 
 }  // namespace belay::checkpoint

@@ -16,8 +16,10 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "checkpoint/commit/core.h"
+#include "checkpoint/commit/handover.h"
 #include "checkpoint/daemon/connection_hub.h"
 #include "checkpoint/daemon/publisher.h"
 #include "checkpoint/daemon/scrub_files.h"
@@ -34,7 +36,7 @@ class Service {
  public:
   // The parts bring their threads, or none: then all happens on the thread that calls Turn().
   Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, ServiceParts parts,
-          std::unique_ptr<base::Index> index, commit::Catalogue catalogue);
+          std::unique_ptr<base::Index> index, commit::Catalogue catalogue, std::vector<commit::HandedJob> handed = {});
   ~Service();
 
   // Serves until the core says Exit. One call, on the thread that becomes the loop.
@@ -48,6 +50,14 @@ class Service {
   bool Turn();
   std::optional<base::SteadyTime> NextDeadline();
   bool exited() const { return exiting_; }
+
+  // After Run(): what the belayd that takes this one's place is to have; no value if it was told to leave.
+  struct Succession {
+    commit::HandedOver handed;
+    HeldMemory memory;  // of all the slots in it
+  };
+  std::optional<Succession> HandOver() const;
+
   const commit::State& state() const { return core_.state(); }
 
  private:
@@ -77,10 +87,13 @@ class Service {
   void Perform(commit::OpenFromMemory& order);
   void Perform(commit::OpenFromDisk& order);
   void Perform(commit::RebuildIndex& order);
+  void Perform(commit::CheckSuccessor& order);
   void Perform(commit::Note& /*order*/) {}  // its reason is in the log by now
   void Perform(commit::Exit& order);
   void AnswerFailure(const commit::RequestRef& ref, const base::Error& error);
   void FillReport(wire::DaemonReport& report);
+  void TakeUp(const commit::HandedJob& handed);
+  void FillRestartReport(wire::RestartReport& report) const;
   void FillScrubReport(wire::ScrubReport& report) const;
 
   const ServiceOptions options_;
@@ -94,6 +107,11 @@ class Service {
   ScrubPlan scrub_plan_;  // loop thread only
   ScrubGate scrub_gate_;
   bool exiting_ = false;  // loop thread only
+  bool restart_ = false;  // set with exiting_
+  // What was taken up from the belayd before, set once.
+  std::uint32_t taken_snapshots_ = 0;
+  std::uint64_t taken_bytes_ = 0;
+  std::string lost_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -22,7 +22,9 @@ HubOptions HubOptionsOf(const ServiceOptions& options) {
 
 class PooledStaging final : public Staging {
  public:
-  explicit PooledStaging(int touch_threads) : pool_(touch_threads) {}
+  PooledStaging(int touch_threads, HeldMemory held) : pool_(touch_threads) {
+    for (auto& [key, memory] : held) pool_.TakeUp(key.first, key.second, std::move(memory), std::nullopt);
+  }
   base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
                         std::optional<std::int32_t> numa_node) override {
     return pool_.Allocate(owner, rank, bytes, numa_node);
@@ -38,8 +40,8 @@ class PooledStaging final : public Staging {
 
 }  // namespace
 
-ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener) {
-  return {std::make_unique<PooledStaging>(options.touch_threads),
+ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener, HeldMemory held) {
+  return {std::make_unique<PooledStaging>(options.touch_threads, std::move(held)),
           std::make_unique<ConnectionHub>(listener, HubOptionsOf(options)),
           std::make_unique<WorkerPool>(1),
           std::make_unique<WorkerPool>(1),

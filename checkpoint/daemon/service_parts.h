@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "checkpoint/commit/core.h"
 #include "checkpoint/daemon/connection_hub.h"
@@ -16,6 +18,15 @@
 #include "runtime/base/transport.h"
 
 namespace belay::checkpoint {
+
+// What is told of the last restart of this process.
+struct LastRestart {
+  std::uint64_t attempts = 0;
+  std::string failure;       // why the last one put nothing else in this one's place; empty: it did, or there was none
+  std::string from_version;  // empty: no belayd was before this one
+  std::string lost;          // what was not taken up, and why
+  base::SteadyTime left{};   // when the one before let its last client go
+};
 
 struct ServiceOptions {
   std::string data_dir;
@@ -32,7 +43,15 @@ struct ServiceOptions {
   // be empty.
   std::function<void()> forced_exit;
   ScrubOptions scrub;
+  LastRestart restart;
+  // Is the belayd that is installed now able to take this one's place? On a thread of its own. Empty: none ever is.
+  std::function<base::Status()> check_successor;
 };
+
+// What a job is called where memory is kept.
+inline std::string OwnerName(const commit::JobKey& job) { return base::Str(job); }
+// Staging memory by its owner's name and rank, on the way from one Service to the next.
+using HeldMemory = std::map<std::pair<std::string, base::Rank>, std::shared_ptr<StagingMemory>>;
 
 // As StagingPool.
 class Staging {
@@ -50,6 +69,7 @@ struct ServiceParts {
   std::unique_ptr<Clients> clients;
   std::unique_ptr<Executor> openers, publishing, writers, scrubbing;
 };
-ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener);
+// `held`: the staging memory to begin with.
+ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener, HeldMemory held = {});
 
 }  // namespace belay::checkpoint

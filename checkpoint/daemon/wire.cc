@@ -214,6 +214,8 @@ base::Result<commit::Request> FromWire(const wire::Request& request) {
       return commit::Request(commit::DaemonStatus{});
     case wire::Request::kDaemonStop:
       return commit::Request(commit::DaemonStop{request.daemon_stop().force()});
+    case wire::Request::kDaemonRestart:
+      return commit::Request(commit::DaemonRestart{});
     case wire::Request::kReindex:
       return commit::Request(commit::Reindex{});
     case wire::Request::kQuarantineCheckpoint: {

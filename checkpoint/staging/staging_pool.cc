@@ -27,6 +27,16 @@ base::Result<base::UniqueFd> StagingMemory::Descriptor() const {
 
 base::Result<base::UniqueFd> StagingMemory::ReadOnlyDescriptor() const { return base::ReopenReadOnly(fd_.get()); }
 
+base::Result<std::shared_ptr<StagingMemory>> MapStaging(base::UniqueFd fd, std::uint64_t bytes) {
+  BELAY_ASSIGN(const std::uint64_t sealed, base::SealedSize(fd.get()));
+  if (sealed < bytes) {
+    return base::Fail(base::Code::kInvalidArgument, "staging memory of ", sealed, " bytes, ", bytes,
+                      " were handed over");
+  }
+  BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
+  return std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
+}
+
 StagingPool::StagingPool(int threads, base::Numa& numa)
     : threads_(std::max(1, threads)), numa_(numa), toucher_([this] { TouchLoop(); }) {}
 
@@ -50,16 +60,20 @@ base::Status StagingPool::Allocate(const std::string& owner, base::Rank rank, st
   request.huge_pages = bytes % (2 * base::kMiB) == 0;
   BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory(request));
   BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
-  const Key key{owner, rank};
-  if (numa_node) Prefer(key, mapping.bytes(), *numa_node);
-  auto memory = std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
+  if (numa_node) Prefer({owner, rank}, mapping.bytes(), *numa_node);
+  TakeUp(owner, rank, std::make_shared<StagingMemory>(std::move(fd), std::move(mapping)), numa_node);
+  return {};
+}
+
+void StagingPool::TakeUp(const std::string& owner, base::Rank rank, std::shared_ptr<StagingMemory> memory,
+                         std::optional<std::int32_t> numa_node) {
   {
     const std::scoped_lock lock(mutex_);
-    memories_[key] = memory;
+    const Key key{owner, rank};
     untouched_.push_back({memory, key, numa_node});
+    memories_[key] = std::move(memory);
   }
   changed_.notify_all();
-  return {};
 }
 
 // Before the memory is in anybody's hands.

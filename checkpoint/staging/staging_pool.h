@@ -41,11 +41,16 @@ class StagingMemory {
   base::Result<base::UniqueFd> Descriptor() const;
   // For a restore: may not.
   base::Result<base::UniqueFd> ReadOnlyDescriptor() const;
+  // For the daemon that takes this one's place. Stays this memory's own.
+  int number() const { return fd_.get(); }
 
  private:
   base::UniqueFd fd_;
   base::Mapping mapping_;
 };
+
+// The memory behind an inherited descriptor, mapped. kInvalidArgument: it is none whose size is sealed, or smaller.
+base::Result<std::shared_ptr<StagingMemory>> MapStaging(base::UniqueFd fd, std::uint64_t bytes);
 
 class StagingPool {
  public:
@@ -56,6 +61,9 @@ class StagingPool {
   // New zeroed memory in place of what the key had, on this NUMA node if that can be. kOutOfMemory.
   base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
                         std::optional<std::int32_t> numa_node = std::nullopt);
+  // Memory that is there already, from the daemon before this one. Touched again: for this process's page table.
+  void TakeUp(const std::string& owner, base::Rank rank, std::shared_ptr<StagingMemory> memory,
+              std::optional<std::int32_t> numa_node);
   void Free(const std::string& owner, base::Rank rank);
   // Null if there is none.
   std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const;

@@ -15,7 +15,9 @@ std::uint32_t UserId();
 std::int32_t ProcessId();
 // The user's home folder, from HOME or the password database; "/" if neither knows.
 std::string HomeDirectory();
-// Absolute path of the folder of the running program.
+// Absolute path of the running program, links resolved; its folder. Where the file was replaced since the start the
+// kernel's name of the old one, so who wants to find the new one asks early.
+std::string ProgramPath();
 std::string ProgramDirectory();
 std::string CurrentDirectory();
 // A number nobody can guess, from the kernel: to seed an Rng or to make a name fresh.

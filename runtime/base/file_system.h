@@ -107,6 +107,12 @@ class FileLock {
  public:
   // No value if somebody else holds it. Makes the file (mode 0600) and leaves it there.
   static Result<std::optional<FileLock>> TryAcquire(const std::string& path);
+  // The lock that came with an inherited descriptor. kAlreadyExists: it is no lock on this file, or not the one that
+  // holds it.
+  static Result<FileLock> TakeUp(UniqueFd fd, const std::string& path);
+
+  // Stays the lock's own. To be inherited by the program that takes this one's place.
+  int Descriptor() const { return fd_.get(); }
 
  private:
   explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -53,6 +53,16 @@ class ProcessSpawner {
 // 0, 1, 2 and the inherited ones.
 ProcessSpawner& PosixProcessSpawner();
 
+// Puts another program in this process's place: the same pid, environment and working folder, blocked signals stay
+// blocked, and of the descriptors only 0, 1, 2 and the inherited ones stay open. Returns only if that fails; nothing
+// has changed then.
+Error ReplaceProcess(const std::string& program, std::vector<std::string> argv, const std::vector<int>& inherited);
+// An inherited descriptor whose number somebody named, owned from now on. kInvalidArgument: 0, 1, 2 or not open. Each
+// number once.
+Result<UniqueFd> OwnInherited(int number);
+// All but 0, 1 and 2. For the beginning of a program that does not want what it has inherited.
+void CloseInherited();
+
 // Grandchildren whose parent ends become children of this process instead of init's (prctl(2), PR_SET_CHILD_SUBREAPER).
 Status AdoptOrphans();
 // Kills (SIGKILL) and reaps every child of this process, adopted ones too; returns how many. After `patience` it leaves

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "runtime/base/control_page.h"
@@ -56,6 +57,11 @@ Result<UniqueFd> CreateSharedMemory(const SharedMemoryRequest& request);
 
 // The size of a memory got from a peer, if it is one whose size is sealed; kInvalidArgument otherwise.
 Result<std::uint64_t> SealedSize(int fd);
+
+// A memory with this content that nobody can change any more, for a program that takes this one's place. kOutOfMemory.
+Result<UniqueFd> FreezeInMemory(const std::string& name, std::string_view content);
+// What such a memory holds. kInvalidArgument: it is none. kLimitExceeded.
+Result<std::string> ReadFrozenMemory(int fd, std::uint64_t limit_bytes);
 
 // Maps [0, size_bytes). kInvalidArgument if the memory is smaller than that, kPermissionDenied if it may not be
 // written.

@@ -52,6 +52,9 @@ class Listener {
   // The next caller; no value after Shutdown().
   virtual Result<std::optional<std::unique_ptr<Connection>>> Accept() = 0;
   virtual void Shutdown() = 0;
+  // The listening socket, for TakeUpUnixListener here or in the program that takes this one's place; the address then
+  // stays when this is destroyed, and callers wait in the socket's queue. Not valid where there is no socket.
+  virtual UniqueFd HandOver() { return {}; }
 };
 
 class Transport {
@@ -64,6 +67,9 @@ class Transport {
 
 // Unix stream sockets; an address is a path. Lives as long as the process.
 Transport& UnixTransport();
+
+// Listens on a socket that listens at this path already. kInvalidArgument: it does not, or the path is no socket.
+Result<std::unique_ptr<Listener>> TakeUpUnixListener(const std::string& path, UniqueFd socket);
 
 // The largest message body either side accepts.
 inline constexpr std::uint32_t kMessageBytesMax = 64U * 1024 * 1024;

@@ -120,6 +120,7 @@ class WaitingClient final : public Client {
   }
   base::Result<DaemonReport> GetDaemonStatus() override { return Not(); }
   base::Status StopDaemon(bool) override { return Not(); }
+  base::Status RestartDaemon() override { return Not(); }
   base::Result<ReindexReport> Reindex() override { return Not(); }
   bool Broken() const override { return line_->broken(); }
   bool WaitBroken(base::Duration) override { return line_->broken(); }

@@ -53,13 +53,17 @@ std::string HomeDirectory() {
   return "/";
 }
 
-std::string ProgramDirectory() {
+std::string ProgramPath() {
   char path[PATH_MAX];
   const ssize_t size = ::readlink("/proc/self/exe", path, sizeof path);
-  if (size <= 0) return CurrentDirectory();
-  const std::string_view program(path, static_cast<std::size_t>(size));
+  return size <= 0 ? std::string() : std::string(path, static_cast<std::size_t>(size));
+}
+
+std::string ProgramDirectory() {
+  const std::string program = ProgramPath();
+  if (program.empty()) return CurrentDirectory();
   const std::size_t slash = program.find_last_of('/');
-  return std::string(slash == 0 ? "/" : program.substr(0, slash));
+  return slash == 0 ? "/" : program.substr(0, slash);
 }
 
 std::string CurrentDirectory() {

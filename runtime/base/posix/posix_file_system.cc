@@ -160,4 +160,20 @@ Result<std::optional<FileLock>> FileLock::TryAcquire(const std::string& path) {
   return std::optional<FileLock>(FileLock(std::move(fd)));
 }
 
+Result<FileLock> FileLock::TakeUp(UniqueFd fd, const std::string& path) {
+  struct stat held {};
+  struct stat named {};
+  if (::fstat(fd.get(), &held) != 0) return FailErrno(errno, "the lock handed over for " + path);
+  if (::stat(path.c_str(), &named) != 0) return FailErrno(errno, "cannot stat " + path);
+  if (held.st_dev != named.st_dev || held.st_ino != named.st_ino) {
+    return Fail(Code::kAlreadyExists, "the lock handed over is not on ", path);
+  }
+  // Of the same open file it changes nothing; of another it fails where that one is held.
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return Fail(Code::kAlreadyExists, "another process holds ", path);
+    if (errno != EINTR) return FailErrno(errno, "cannot lock " + path);
+  }
+  return FileLock(std::move(fd));
+}
+
 }  // namespace belay::base

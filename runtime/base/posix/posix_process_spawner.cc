@@ -239,6 +239,31 @@ ProcessSpawner& PosixProcessSpawner() {
   return spawner;
 }
 
+Error ReplaceProcess(const std::string& program, std::vector<std::string> argv, const std::vector<int>& inherited) {
+  std::vector<char*> words;
+  for (std::string& word : argv) words.push_back(word.data());
+  words.push_back(nullptr);
+  CloseAllButStdioOnExec();
+  for (const int fd : inherited) ::fcntl(fd, F_SETFD, 0);
+  ::execv(program.c_str(), words.data());
+  const int error = errno;
+  for (const int fd : inherited) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return ErrnoError(error, "cannot start " + program);
+}
+
+Result<UniqueFd> OwnInherited(int number) {
+  if (number <= 2 || ::fcntl(number, F_SETFD, FD_CLOEXEC) != 0) {
+    return Fail(Code::kInvalidArgument, "no descriptor ", number, " was inherited");
+  }
+  return UniqueFd(number);
+}
+
+void CloseInherited() {
+  if (::close_range(3, ~0U, 0) == 0) return;
+  const long limit = ::sysconf(_SC_OPEN_MAX);
+  for (int fd = 3; fd < (limit > 0 && limit < 65536 ? limit : 65536); ++fd) ::close(fd);
+}
+
 Status AdoptOrphans() {
   if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return FailErrno(errno, "cannot become a subreaper");
   return {};

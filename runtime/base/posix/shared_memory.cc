@@ -25,6 +25,7 @@ namespace {
 constexpr std::uint64_t kPageBytes = 4096;
 constexpr std::uint64_t kHugePageBytes = 2 * kMiB;
 constexpr std::uint32_t kControlVersion = 1;
+constexpr int kFrozen = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
 
 Status SizeAndSeal(int fd, std::uint64_t size_bytes) {
   if (::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0) return FailErrno(errno, "cannot size shared memory");
@@ -90,6 +91,41 @@ Result<std::uint64_t> SealedSize(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) return FailErrno(errno, "cannot stat shared memory");
   return static_cast<std::uint64_t>(info.st_size);
+}
+
+Result<UniqueFd> FreezeInMemory(const std::string& name, std::string_view content) {
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.valid()) return FailErrno(errno, "cannot make shared memory");
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd.get(), content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == ENOSPC) return Fail(Code::kOutOfMemory, "no memory for ", name);
+    if (written < 0) return FailErrno(errno, "cannot write to shared memory");
+    content.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (::fcntl(fd.get(), F_ADD_SEALS, kFrozen) != 0) return FailErrno(errno, "cannot seal shared memory");
+  return fd;
+}
+
+Result<std::string> ReadFrozenMemory(int fd, std::uint64_t limit_bytes) {
+  const int seals = ::fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & kFrozen) != kFrozen) {
+    return Fail(Code::kInvalidArgument, "descriptor ", fd, " is not a memory that nobody can change");
+  }
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return FailErrno(errno, "cannot stat shared memory");
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (size > limit_bytes) {
+    return Fail(Code::kLimitExceeded, "a memory of ", size, " bytes, ", limit_bytes, " are possible");
+  }
+  std::string content(size, '\0');
+  for (std::size_t done = 0; done < content.size();) {
+    const ssize_t got = ::pread(fd, content.data() + done, content.size() - done, static_cast<off_t>(done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return FailErrno(got < 0 ? errno : EIO, "cannot read shared memory");
+    done += static_cast<std::size_t>(got);
+  }
+  return content;
 }
 
 Result<Mapping> MapSharedMemory(int fd, std::uint64_t size_bytes, MapAccess access) {

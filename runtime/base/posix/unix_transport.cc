@@ -228,6 +228,7 @@ class UnixListener final : public Listener {
     if (::stat(path_.c_str(), &info) == 0) inode_ = info.st_ino;
   }
   ~UnixListener() override {
+    if (handed_over_) return;
     // Only our own name: somebody may have taken the address over.
     struct stat info {};
     if (::stat(path_.c_str(), &info) == 0 && info.st_ino == inode_) ::unlink(path_.c_str());
@@ -254,11 +255,25 @@ class UnixListener final : public Listener {
     [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
   }
 
+  UniqueFd HandOver() override {
+    UniqueFd socket = fd_.Duplicate();
+    handed_over_ = socket.valid();
+    return socket;
+  }
+
  private:
   const std::string path_;
   const UniqueFd fd_, wake_;
   ino_t inode_ = 0;
+  bool handed_over_ = false;
 };
+
+Result<std::unique_ptr<Listener>> MakeListener(const std::string& path, UniqueFd fd) {
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return FailErrno(errno, "eventfd");
+  ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  return std::make_unique<UnixListener>(path, std::move(fd), std::move(wake));
+}
 
 class UnixTransportClass final : public Transport {
  public:
@@ -299,10 +314,7 @@ class UnixTransportClass final : public Transport {
     }
     ::chmod(path.c_str(), ::geteuid() == 0 ? 0666 : 0600);  // the umask had its say
     if (::listen(fd.get(), SOMAXCONN) != 0) return FailErrno(errno, "cannot listen on " + path);
-    UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!wake.valid()) return FailErrno(errno, "eventfd");
-    ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-    return std::make_unique<UnixListener>(path, std::move(fd), std::move(wake));
+    return MakeListener(path, std::move(fd));
   }
 
  private:
@@ -322,6 +334,20 @@ class UnixTransportClass final : public Transport {
 };
 
 }  // namespace
+
+Result<std::unique_ptr<Listener>> TakeUpUnixListener(const std::string& path, UniqueFd socket) {
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  sockaddr_un name{};
+  socklen_t name_size = sizeof name;
+  struct stat info {};
+  const bool fits = ::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens == 1 &&
+                    ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&name), &name_size) == 0 &&
+                    name.sun_family == AF_UNIX && path == name.sun_path && ::lstat(path.c_str(), &info) == 0 &&
+                    S_ISSOCK(info.st_mode);
+  if (!fits) return Fail(Code::kInvalidArgument, "the socket handed over does not listen on ", path);
+  return MakeListener(path, std::move(socket));
+}
 
 Transport& UnixTransport() {
   static UnixTransportClass transport;

@@ -344,7 +344,7 @@ TEST(CommandLineTest, EveryVerbExplainsItself) {
       {"ckpt",
        {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "trust", "remove", "export",
         "reindex", "bench"}},
-      {"daemon", {"start", "stop", "status"}}};
+      {"daemon", {"start", "stop", "restart", "status"}}};
   for (const auto& [group, names] : verbs) {
     const Ran all = Belay(group, {"--help"});
     EXPECT_EQ(all.status, 0);

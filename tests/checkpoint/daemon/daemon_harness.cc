@@ -75,10 +75,12 @@ DaemonUnderTest::~DaemonUnderTest() {
 
 pid_t DaemonUnderTest::Spawn(const DaemonOptions& options) {
   base::SpawnRequest request;
-  request.argv = {BELAYD_PROGRAM, "--data-dir", data_dir_, "--socket", socket_};
+  request.argv = {options.program.empty() ? BELAYD_PROGRAM : options.program, "--data-dir", data_dir_, "--socket",
+                  socket_};
   request.argv.insert(request.argv.end(), options.arguments.begin(), options.arguments.end());
   request.environment = base::WholeEnvironment();
   request.environment.erase("BELAY_FAULTS");
+  request.inherited = options.inherited;
   if (!options.faults.empty()) request.environment["BELAY_FAULTS"] = options.faults;
   auto pid = base::PosixProcessSpawner().Spawn(std::move(request));
   EXPECT_TRUE(pid) << pid.error().Text();

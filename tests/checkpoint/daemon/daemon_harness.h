@@ -18,8 +18,10 @@
 namespace belay::checkpoint {
 
 struct DaemonOptions {
-  std::string faults;                  // BELAY_FAULTS
-  std::vector<std::string> arguments;  // besides --data-dir and --socket
+  std::string faults{};                  // BELAY_FAULTS
+  std::vector<std::string> arguments{};  // besides --data-dir and --socket
+  std::string program{};                 // empty: the belayd that was built
+  std::vector<int> inherited{};          // descriptors that stay open in it
 };
 
 // One daemon at a time on one folder; killed, if it still runs, and the folder removed at the end.
