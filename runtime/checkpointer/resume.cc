@@ -50,13 +50,12 @@ base::Error Decode(const std::string& text, std::size_t rank) {
   return {base::CodeFromNumber(number), base::Str("rank ", rank, ": ", words), nullptr};
 }
 
-base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client* client,
+base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoint::Client& client,
                      const RestorePoint& point, checkpoint::RestoreStatistics* statistics,
                      std::map<std::string, double>* metrics) {
-  if (client == nullptr) return Fail(Code::kUnavailable, "belayd does not answer");
   const auto& environment = run.environment;
   const checkpoint::CheckpointKey key{{environment.project, environment.job}, point.step, point.generation};
-  BELAY_ASSIGN(auto restorer, checkpoint::Restorer::Open(*client, key, point.in_memory));
+  BELAY_ASSIGN(auto restorer, checkpoint::Restorer::Open(client, key, point.in_memory));
   // Before the layouts are compared: what a missing file held would look like state that the program has added.
   if (auto problems = restorer->Problems(); !problems.empty()) return tl::unexpected(std::move(problems.front()));
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -65,6 +64,18 @@ base::Status LoadOne(belay::detail::SessionState& run, StateSet& state, checkpoi
   BELAY_ASSIGN(*statistics, RestoreState(state, *restorer, options));
   *metrics = restorer->manifest().metrics;
   return {};
+}
+
+// belayd may restart between two questions: asked again, once, on a new connection.
+template <typename Ask>
+auto AskAcrossARestart(const std::string& socket, std::unique_ptr<checkpoint::Client>& client, const Ask& ask)
+    -> decltype(ask(*client)) {
+  auto answer = ask(*client);
+  if (answer || !client->Broken()) return answer;
+  auto fresh = checkpoint::Client::Connect(base::UnixTransport(), socket, "trainer");
+  if (!fresh) return answer;
+  client = *std::move(fresh);
+  return ask(*client);
 }
 
 // Not to begin from nothing where there is something: that would be a loss nobody asked for.
@@ -143,7 +154,10 @@ base::Result<std::optional<Resumed>> Resume(belay::detail::SessionState& run, St
   std::string text;
   base::Status asked;
   if (run.place.rank == 0) {
-    if (auto points = (*client)->RestorePoints({environment.project, environment.job}); points) {
+    const auto list = [&](checkpoint::Client& daemon) {
+      return daemon.RestorePoints({environment.project, environment.job});
+    };
+    if (auto points = AskAcrossARestart(environment.socket, *client, list); points) {
       text = EncodeRestorePoints(RestoreCandidates(*points));
       if (text.empty() && !points->empty()) asked = AllSuspect(environment.job, *points);
     } else {
@@ -158,7 +172,10 @@ base::Result<std::optional<Resumed>> Resume(belay::detail::SessionState& run, St
   for (std::size_t i = 0; i < points.size(); ++i) {
     checkpoint::RestoreStatistics statistics;
     Resumed resumed{points[i], {}};
-    last = AgreeOn(run, LoadOne(run, state, client->get(), points[i], &statistics, &resumed.metrics));
+    const auto load = [&](checkpoint::Client& daemon) {
+      return LoadOne(run, state, daemon, points[i], &statistics, &resumed.metrics);
+    };
+    last = AgreeOn(run, AskAcrossARestart(environment.socket, *client, load));
     if (last) {
       if (run.place.rank == 0) {
         base::LogInfo("resumed", {{"step", points[i].step.value()},

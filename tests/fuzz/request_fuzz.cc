@@ -93,6 +93,11 @@ class Daemon {
         ToWire(reply->body, folders_, response);
       } else if (std::holds_alternative<Exit>(action.what)) {
         gone_ = true;
+        for (const HandedJob& job : core_.HandOver().jobs) {  // whatever it came to be, another one can have it
+          Catalogue files;
+          files[job.key].generation = job.generation;
+          FUZZ_CHECK(Core(Config(), std::move(files), now_).TakeUp(job).has_value() || job.memory);
+        }
       } else {
         if (const auto* publish = std::get_if<PublishManifest>(&action.what)) {
           FUZZ_CHECK(publish->ranks.size() == static_cast<std::size_t>(publish->world_size));
@@ -126,6 +131,7 @@ class Daemon {
     Send(QuarantineFinished{o.ref, o.job, o.id, o.reason, error});
   }
   void Finish(const RebuildIndex& o, const Failure& error) { Send(ReindexFinished{o.ref, error, {}, {}}); }
+  void Finish(const CheckSuccessor& o, const Failure& error) { Send(SuccessorChecked{o.ref, error}); }
   template <typename Other>  // the daemon answers them by itself
   void Finish(const Other&, const Failure&) {}
 

@@ -260,6 +260,60 @@ TEST_F(OfflineTest, StartsShowsAndStopsAPersistentDaemon) {
   EXPECT_EQ(daemon({"status"}).status, 69);
 }
 
+TEST_F(OfflineTest, RestartsADaemonInItsPlace) {
+  const std::string socket = scratch_.path() + "/s";
+  const auto daemon = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--socket", socket});
+    return Belay("daemon", std::move(words));
+  };
+  EXPECT_EQ(daemon({"restart"}).status, 69) << "none runs";
+  const Ran started = daemon({"start", "--data-dir", scratch_.path(), "--json"});
+  ASSERT_EQ(started.status, 0) << started.err;
+  EXPECT_THAT(daemon({"status"}).out, HasSubstr("restarted    never"));
+  const Ran restarted = daemon({"restart"});
+  EXPECT_EQ(restarted.status, 0) << restarted.err;
+  EXPECT_THAT(restarted.out, AllOf(HasSubstr("belayd restarted: pid "), HasSubstr("0 snapshots")));
+  const Ran again = daemon({"restart", "--json"});
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(again.document()["restarted"], true);
+  EXPECT_EQ(again.document()["daemon"]["pid"], started.document()["daemon"]["pid"]);
+  EXPECT_EQ(again.document()["daemon"]["restart"]["attempts"], 2);
+  EXPECT_EQ(again.document()["daemon"]["restart"]["failure"], nullptr);
+  EXPECT_EQ(again.document()["daemon"]["checkpoints"], 3);
+  const Ran stopped = daemon({"stop", "--json"});
+  ASSERT_EQ(stopped.status, 0) << stopped.err;
+  EXPECT_TRUE(base::PosixProcessSpawner().Wait(stopped.document()["pid"], std::nullopt));
+}
+
+TEST_F(OfflineTest, ARestartThatCannotBeIsAnErrorAndTheOldOneGoesOn) {
+  const std::string socket = scratch_.path() + "/s";
+  for (const auto& [fault, words] :
+       std::map<std::string, std::string>{{"restart.before_check=io", "cannot take over: fault point"},
+                                          {"restart.before_exec=io", "goes on as it was"}}) {
+    ::setenv("BELAY_FAULTS", fault.c_str(), 1);
+    const Ran started = Belay("daemon", {"start", "--data-dir", scratch_.path(), "--socket", socket});
+    ::unsetenv("BELAY_FAULTS");
+    ASSERT_EQ(started.status, 0) << started.err;
+    const Ran restarted = Belay("daemon", {"restart", "--socket", socket});
+    EXPECT_EQ(restarted.status, 69);
+    EXPECT_THAT(restarted.err, HasSubstr(words));
+    const Ran stopped = Belay("daemon", {"stop", "--socket", socket, "--json"});
+    ASSERT_EQ(stopped.status, 0) << stopped.err;
+    EXPECT_TRUE(base::PosixProcessSpawner().Wait(stopped.document()["pid"], std::nullopt));
+  }
+}
+
+TEST_F(OfflineTest, ARestartThatKillsBelaydSaysSo) {
+  const std::string socket = scratch_.path() + "/s";
+  ::setenv("BELAY_FAULTS", "restart.after_exec=kill", 1);
+  const Ran started = Belay("daemon", {"start", "--data-dir", scratch_.path(), "--socket", socket});
+  ::unsetenv("BELAY_FAULTS");
+  ASSERT_EQ(started.status, 0) << started.err;
+  const Ran restarted = Belay("daemon", {"restart", "--socket", socket});
+  EXPECT_EQ(restarted.status, 69);
+  EXPECT_THAT(restarted.err, AllOf(HasSubstr("has ended over its restart"), HasSubstr("`belay daemon start`")));
+}
+
 TEST_F(OfflineTest, VerifyAllFindsWhatTheDaemonDoesNotList) {
   const std::string socket = scratch_.path() + "/s";
   std::filesystem::resize_file(Folder(10) + "/manifest.json", 100);

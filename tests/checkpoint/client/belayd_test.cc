@@ -1,7 +1,9 @@
 // Snapshotter and Restorer against the real belayd.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "checkpoint/client/restorer.h"
 #include "checkpoint/client/snapshotter.h"
@@ -119,6 +121,67 @@ TEST(BelaydTest, WhatTheDiskRefusedIsRestoredFromMemoryWithItsRecords) {
   EXPECT_FALSE(points->front().committed);
   ExpectRestores(daemon, 20, true, 1);
   ExpectRestores(daemon, 10, false, 1);
+}
+
+// As `belay daemon restart` does: until the next one answers.
+void Restart(const BelaydProcess& daemon) {
+  const auto admin = daemon.Connect();
+  const auto restarted = admin->RestartDaemon();
+  ASSERT_TRUE(restarted) << restarted.error().Text();
+  ASSERT_TRUE(admin->WaitBroken(std::chrono::seconds(60)));
+  const auto report = daemon.Connect()->GetDaemonStatus();
+  ASSERT_TRUE(report) << report.error().Text();
+  EXPECT_EQ(report->restart.failure, "");
+  EXPECT_EQ(report->restart.lost, "");
+}
+
+TEST(BelaydTest, TrainersSaveOnOverARestartAndMemoryGivesBackWhatWasSavedBefore) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  Trainers trainers(daemon, 2);
+  trainers.Save(10);
+  Restart(daemon);
+  EXPECT_TRUE(trainers.run.launcher->Broken());
+  ExpectRestores(daemon, 10, true, 2);
+  trainers.Save(20);
+  ExpectRestores(daemon, 20, true, 1);
+  ExpectRestores(daemon, 10, false, 2);
+}
+
+TEST(BelaydTest, NoSaveFailsAndNothingIsLostHoweverRestartsFallBetweenTheSaves) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  Trainers trainers(daemon, 1);
+  std::vector<std::int64_t> saved;
+  std::atomic<std::size_t> saves = 0;
+  std::atomic<bool> done = false;
+  std::thread restarts([&] {
+    for (int i = 0; i < 5; ++i) {
+      saves.wait(saves);  // the first one after the last restart attaches again
+      Restart(daemon);
+    }
+    done = true;
+  });
+  Snapshotter& snapshotter = *trainers.snapshotters[0];
+  for (std::int64_t step = 1; !done; ++step) {
+    trainers.ranks[0].Become(step);
+    // As training does: a save that belayd has no time for is put off to the next step.
+    const auto begun = snapshotter.Begin(base::Step(step), "interval");
+    if (!begun && begun.error().code == Code::kBusy) continue;
+    EXPECT_TRUE(begun) << begun.error().Text();
+    if (!begun) continue;
+    EXPECT_TRUE(snapshotter.Copy({}));
+    const auto sealed = snapshotter.Seal({{"sampler", std::to_string(step)}}, {}, std::nullopt);
+    EXPECT_TRUE(sealed) << sealed.error().Text();
+    const auto outcome = snapshotter.Wait(base::Step(step), std::chrono::seconds(60));
+    EXPECT_TRUE(outcome) << outcome.error().Text();
+    EXPECT_TRUE(outcome && outcome->state == SnapshotState::kCommitted) << step;
+    saved.push_back(step);
+    ++saves;
+    saves.notify_all();
+  }
+  restarts.join();
+  ASSERT_GE(saved.size(), 5U);
+  ExpectRestores(daemon, saved.back(), false, 1);
+  ExpectRestores(daemon, saved.back(), true, 1);
 }
 
 // A rank whose model is frozen, and what it saves.

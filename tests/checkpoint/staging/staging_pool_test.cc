@@ -91,6 +91,24 @@ TEST(StagingPoolTest, TouchingDoesNotChangeWhatATrainerWritesMeanwhile) {
   }
 }
 
+TEST(StagingPoolTest, MemoryOfAnotherPoolIsTakenUpAsItIs) {
+  std::shared_ptr<StagingMemory> handed;
+  {
+    StagingPool old(1);
+    ASSERT_TRUE(old.Allocate("default/gpt", Rank(0), 8192));
+    old.Find("default/gpt", Rank(0))->bytes()[5000] = std::byte{42};
+    auto mapped = MapStaging(*old.Find("default/gpt", Rank(0))->Descriptor(), 8192);
+    ASSERT_TRUE(mapped) << mapped.error().Text();
+    handed = *std::move(mapped);
+    EXPECT_FALSE(MapStaging(*handed->Descriptor(), 8193)) << "more than there is";
+  }
+  StagingPool pool(1);
+  pool.TakeUp("default/gpt", Rank(0), std::move(handed));
+  pool.WaitTouched();
+  EXPECT_EQ(pool.Find("default/gpt", Rank(0))->bytes()[5000], std::byte{42});
+  EXPECT_FALSE(MapStaging(base::UniqueFd(), 10));
+}
+
 TEST(StagingPoolTest, ARestoresDescriptorCannotWrite) {
   StagingPool pool(1);
   ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 4096));

@@ -299,6 +299,24 @@ def test_killed_belayd_is_started_again_and_the_run_goes_on(belay):
     belay.assert_nothing_left()
 
 
+def test_a_run_goes_on_over_a_restart_of_belayd(belay):
+    script = WAIT_FOREVER.replace("while True: time.sleep(1)", "while not os.path.exists('go'): time.sleep(0.05)")
+    run = belay.start("run", "-n", 2, "--job", "j", "--", PY, "-c", script)
+    ready(belay, 2)
+    before = wait_for("belayd", lambda: belay.pids("belayd", program=True))
+    restarted = belay.call("daemon", "restart")
+    assert restarted.returncode == 0 and f"pid {before[0]}" in restarted.stdout, restarted.stderr
+    status = lambda: json.loads(belay.call("daemon", "status", "--json").stdout)["daemon"]
+    wait_for("the launcher's return", lambda: status()["connections"] > 1)
+    held = status()["runs"][0]
+    assert held["launcher_pid"] == run.pid and held["generation"] == "1"
+    assert belay.pids("belayd", program=True) == before, "a private one stays as long as its run"
+    (belay.path / "go").write_text("")
+    done = belay.finish(run)
+    assert done.returncode == 0 and "belayd is back" in done.stderr, done.stderr
+    belay.assert_nothing_left()
+
+
 def test_explain_launches_nothing(belay):
     plan = json.loads(belay.call("explain", "--json", "-n", 3, "--job", "j", "--", "true").stdout)
     assert plan["world_size"] == 3 and plan["mpirun_command"][0] == "mpirun" and plan["ranks"][2]["environment"]["RANK"] == "2"

@@ -1,6 +1,7 @@
 // The functions built from a FileSystem, the lock, and what is special about real files.
 #include "runtime/base/file_system.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +80,22 @@ TEST(FileLockTest, OneHolderAtATime) {
   first->reset();
   EXPECT_TRUE(FileLock::TryAcquire(folder / "lock")->has_value());
   EXPECT_CODE(FileLock::TryAcquire(folder / "no/lock"), kNotFound);
+}
+
+TEST(FileLockTest, GoesOnInWhoeverIsHandedItsDescriptor) {
+  ScratchFolder folder;
+  const std::string path = folder / "lock";
+  auto first = FileLock::TryAcquire(path);
+  ASSERT_TRUE(first && *first);
+  UniqueFd copy(::fcntl((*first)->Descriptor(), F_DUPFD_CLOEXEC, 3));
+  auto second = FileLock::TakeUp(std::move(copy), path);
+  ASSERT_OK(second);
+  first->reset();
+  EXPECT_FALSE(FileLock::TryAcquire(path)->has_value());
+
+  EXPECT_CODE(FileLock::TakeUp(UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC)), path), kAlreadyExists);
+  EXPECT_CODE(FileLock::TakeUp(UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC)), path), kAlreadyExists)
+      << "the file, but not the one that holds it";
 }
 
 TEST(PosixFileSystemTest, FilesAreTheOwnersOnly) {

@@ -232,5 +232,22 @@ TEST(KillAllChildrenDeathTest, DoesNotWaitForOneThatCannotDie) {
   EXPECT_EXIT(TryToKillOneThatStays(), ended_well, "");
 }
 
+TEST(ReplaceProcessTest, AFailureSaysWhichProgramAndChangesNothing) {
+  const UniqueFd fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const Error failed = ReplaceProcess("/no/such/program", {"program"}, {fd.get()});
+  EXPECT_EQ(failed.code, Code::kNotFound);
+  EXPECT_NE(failed.message.find("/no/such/program"), std::string::npos);
+  EXPECT_EQ(::fcntl(fd.get(), F_GETFD), FD_CLOEXEC);
+}
+
+TEST(ReplaceProcessTest, OnlyWhatWasInheritedIsOwned) {
+  EXPECT_CODE(OwnInherited(2), kInvalidArgument);
+  EXPECT_CODE(OwnInherited(1 << 20), kInvalidArgument);
+  const int number = ::open("/dev/null", O_RDONLY);
+  const auto owned = OwnInherited(number);
+  ASSERT_OK(owned);
+  EXPECT_EQ(::fcntl(number, F_GETFD), FD_CLOEXEC);
+}
+
 }  // namespace
 }  // namespace belay::base

@@ -46,6 +46,20 @@ TEST(SharedMemoryTest, OnlySealedMemoryHasASealedSize) {
   EXPECT_CODE(SealedSize(-1), kInvalidArgument);
 }
 
+TEST(SharedMemoryTest, WhatIsFrozenIsReadAndNeverChanges) {
+  const std::string content("a\0b", 3);
+  const auto fd = FreezeInMemory("test", content);
+  ASSERT_OK(fd);
+  EXPECT_EQ(*ReadFrozenMemory(fd->get(), 3), content);
+  EXPECT_CODE(ReadFrozenMemory(fd->get(), 2), kLimitExceeded);
+  EXPECT_LT(::pwrite(fd->get(), "x", 1, 0), 0);
+  EXPECT_NE(::ftruncate(fd->get(), 10), 0);
+  EXPECT_EQ(*ReadFrozenMemory(FreezeInMemory("empty", "")->get(), 0), "");
+  const auto writable = CreateSharedMemory({.name = "test", .size_bytes = 4096});
+  EXPECT_CODE(ReadFrozenMemory(writable->get(), 4096), kInvalidArgument);
+  EXPECT_CODE(ReadFrozenMemory(-1, 10), kInvalidArgument);
+}
+
 TEST(SharedMemoryTest, RefusesToMapMoreThanThereIs) {
   const auto fd = CreateSharedMemory({.name = "test", .size_bytes = 4096});
   EXPECT_CODE(MapSharedMemory(fd->get(), 4097, MapAccess::kRead), kInvalidArgument);

@@ -260,6 +260,21 @@ TEST_F(UnixTransportTest, RemovesOnlyItsOwnSocket) {
   EXPECT_OK(UnixTransport().Connect(address_, seconds(1)));
 }
 
+TEST_F(UnixTransportTest, ASocketThatIsHandedOverKeepsItsNameAndItsCallers) {
+  UniqueFd socket = listener_->HandOver();
+  ASSERT_TRUE(socket.valid());
+  listener_.reset();
+  const auto caller = UnixTransport().Connect(address_, seconds(1));
+  ASSERT_OK(caller) << "it waits";
+  EXPECT_CODE(TakeUpUnixListener(folder_ / "elsewhere", socket.Duplicate()), kInvalidArgument);
+  EXPECT_CODE(TakeUpUnixListener(address_, UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC))), kInvalidArgument);
+  auto next = TakeUpUnixListener(address_, std::move(socket));
+  ASSERT_OK(next);
+  ASSERT_TRUE((*next)->Accept()->has_value());
+  next->reset();
+  EXPECT_CODE(UnixTransport().Connect(address_, seconds(1)), kUnavailable) << "the last one removes it";
+}
+
 TEST_F(UnixTransportTest, AnOverlongPathIsTheUsersError) {
   EXPECT_CODE(UnixTransport().Listen("/tmp/" + std::string(200, 'x')), kInvalidArgument);
   EXPECT_CODE(UnixTransport().Connect("/tmp/" + std::string(200, 'x'), seconds(1)), kInvalidArgument);
