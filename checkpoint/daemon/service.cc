@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include "checkpoint/daemon/restore_files.h"
@@ -345,14 +346,15 @@ void Service::Perform(commit::Exit& order) {
 }
 
 void Service::Perform(commit::CheckSuccessor& order) {
-  parts_.openers->Submit([this, ref = order.ref] {
-    const base::Status good = options_.check_successor
-                                  ? options_.check_successor()
-                                  : base::Fail(base::Code::kUnsupported, "this belayd cannot restart");
-    commit::SuccessorChecked checked{ref, std::nullopt};
-    if (!good) checked.error = good.error();
-    Post(commit::Event(std::move(checked)));
-  });
+  const auto checked = [this, ref = order.ref](const base::Status& good) {
+    Post(commit::Event(commit::SuccessorChecked{ref, good ? std::nullopt : std::optional<base::Error>(good.error())}));
+  };
+  if (!options_.check_successor) return checked(base::Fail(base::Code::kUnsupported, "this belayd cannot restart"));
+  try {  // a thread of its own: a program that hangs must hold up nobody's restore
+    trial_ = std::jthread([this, checked] { checked(options_.check_successor()); });
+  } catch (const std::system_error& error) {
+    checked(base::Fail(base::Code::kUnavailable, "the new belayd cannot be tried: ", error.what()));
+  }
 }
 
 void Service::TakeUp(const commit::HandedJob& handed) {

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
@@ -117,7 +118,8 @@ class Service {
   std::condition_variable changed_;
   std::deque<LoopEvent> events_;  // guarded by mutex_
 
-  ServiceParts parts_;  // last, so that their threads end before what they use
+  ServiceParts parts_;  // late, so that their threads end before what they use
+  std::jthread trial_;  // of the program that is to take this one's place
 };
 
 }  // namespace belay::checkpoint

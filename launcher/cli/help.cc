@@ -21,7 +21,7 @@ constexpr std::string_view kOverview =
     "  belay logs JOB                        what the ranks wrote\n"
     "  belay stop JOB                        finish the step, save, leave\n"
     "  belay ckpt ...                        list, show, inspect, verify, pin, remove, export\n"
-    "  belay daemon start|stop|status        the checkpoint service\n"
+    "  belay daemon ...                      start, stop, restart the checkpoint service; its status\n"
     "  belay help exit-statuses|environment  tables\n"
     "  belay version\n"
     "\n"

@@ -265,7 +265,7 @@ TEST_F(UnixTransportTest, ASocketThatIsHandedOverKeepsItsNameAndItsCallers) {
   ASSERT_TRUE(socket.valid());
   listener_.reset();
   const auto caller = UnixTransport().Connect(address_, seconds(1));
-  ASSERT_OK(caller) << "it waits";
+  ASSERT_OK(caller);  // it waits
   EXPECT_CODE(TakeUpUnixListener(folder_ / "elsewhere", socket.Duplicate()), kInvalidArgument);
   EXPECT_CODE(TakeUpUnixListener(address_, UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC))), kInvalidArgument);
   auto next = TakeUpUnixListener(address_, std::move(socket));
