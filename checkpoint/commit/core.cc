@@ -27,7 +27,7 @@ std::vector<Action> Core::Step(const Event& event, base::SteadyTime now) {
   now_ = now;
   std::visit([this](const auto& what) { Handle(what); }, event);
   AnswerDueWaiters();
-  ForgetAwaitedIfLate();
+  EndWhatIsLate();
   ExitIfDrained();
   return std::exchange(actions_, {});
 }

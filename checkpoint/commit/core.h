@@ -159,7 +159,7 @@ class Core {
   void Handle(const RequestRef& ref, const DaemonRestart& request);
   void Handle(const SuccessorChecked& event);
   void EndRestart(base::Error error);
-  void ForgetAwaitedIfLate();
+  void EndWhatIsLate();
   bool RestartDrains() const { return state_.restarting && state_.restarting->draining; }
   base::Status CheckHanded(const HandedJob& handed) const;
 

@@ -39,7 +39,7 @@ void Core::EndRestart(Error error) {
   Answer(ref, std::move(error));
 }
 
-void Core::ForgetAwaitedIfLate() {
+void Core::EndWhatIsLate() {
   if (RestartDrains() && !state_.exited && now_ >= state_.restarting->give_up_at && Draining()) {
     std::string under_way = "a checkpoint is being deleted";
     for (const auto& [key, job] : state_.jobs) {
