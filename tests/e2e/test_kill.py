@@ -73,6 +73,45 @@ def test_belayd_and_training_goes_on(box, reference):
     box.assert_nothing_left()
 
 
+def test_belayd_restarted_and_memory_survives(box, reference):
+    """Upgrades under a run: no save fails, and a rank that dies afterwards comes back out of memory."""
+    training = Training(box, "gpt", 2, keep=100)
+    run = training.start()
+
+    def restart():
+        pid = the_only(box.processes("belayd")).pid
+        restarted = box.run("daemon", "restart").expect(0)
+        assert f"pid {pid}" in restarted.out and "1 snapshot " in restarted.out, restarted.text()
+
+    for step in (40, 80):
+        training.reaches(step, run)
+        restart()
+    training.reaches(105, run)
+    ranks = box.trainers(training.program)
+
+    def between_two_saves():
+        for rank in ranks.values():
+            rank.kill(signal.SIGSTOP)
+        if 4 <= training.last() % training.every <= 14:  # the last snapshot is whole, the next one has not begun
+            return True
+        for rank in ranks.values():
+            rank.kill(signal.SIGCONT)
+        return False
+
+    eventually(between_two_saves, 60, "a step between two saves")
+    restart()
+    ranks[1].kill()
+    run.wait(120).expect(0)
+    assert "belayd is back" in run.err and "restart 1 of" in run.err, run.text()
+    first, second = [(folder / "rank-00000.log").read_text(errors="replace")
+                     for folder in sorted((box.data / ".runs" / "default" / "j").glob("gen-*"))]
+    assert "the save was given up" not in first and "the save failed" not in first, first
+    assert "resumed" in second and "source=memory" in second, second
+    assert_whole(training.lines())
+    assert_same_losses(training.lines(), reference("gpt", 2))
+    box.assert_nothing_left()
+
+
 def test_everything_at_once(training, box, reference):
     """As a machine that loses power, but for the files: belay, belayd, mpirun, shims and trainers."""
     run = training.start()
