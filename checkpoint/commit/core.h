@@ -108,6 +108,7 @@ class Core {
   void Handle(const DiscardFinished& event);
   base::Result<Attachment> AttachmentOf(ConnectionId connection) const;
   base::Status CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const;
+  static RankPart PartOf(const Job& job, base::Rank rank);
   static bool IsShardName(base::Rank rank, std::string_view name);
   void JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank);
   void GiveMemoryAway(const JobKey& key);

@@ -102,9 +102,12 @@ base::Status Core::CheckHanded(const HandedJob& handed) const {
   Job as_it_would_be;
   as_it_would_be.generation = handed.generation;
   for (const auto& [rank, slot] : handed.slots) {
-    if (rank.value() < 0 || rank.value() >= kWorldSizeMax || slot.bytes == 0) return wrong("a rank is impossible");
+    if (rank.value() < 0 || rank.value() >= kWorldSizeMax || slot.bytes == 0 || slot.image_bytes < slot.bytes) {
+      return wrong("a rank is impossible");
+    }
     if (!as_it_would_be.staging.emplace(rank, slot).second) return wrong(base::Str("rank ", rank, " comes twice"));
     if (!slot.holds) continue;
+    if (slot.IsWindow()) return wrong(base::Str("rank ", rank, " has a snapshot in a window"));
     if (slot.records == nullptr) return wrong(base::Str("rank ", rank, " has no records"));
     BELAY_TRY(CheckSeal(as_it_would_be, rank, SealSnapshot{slot.holds->step, slot.files, *slot.records, {}, {}}));
   }

@@ -155,6 +155,13 @@ void Core::GiveMemoryAway(const JobKey& key) {
   FreeStagingOfFormerWorld(key);
 }
 
+// Empty where there is none: of memory that a daemon handed over.
+RankPart Core::PartOf(const Job& job, base::Rank rank) {
+  if (!job.snapshot) return {};
+  const auto part = job.snapshot->parts.find(rank);
+  return part == job.snapshot->parts.end() ? RankPart() : part->second;
+}
+
 bool Core::IsShardName(base::Rank rank, std::string_view name) {
   const std::string records_name = RecordsFileName(rank);
   return name.starts_with(records_name.substr(0, records_name.find('.') + 1)) &&  // "rank-00003."
@@ -176,7 +183,7 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
   const StagingSlot& slot = job.staging.at(rank);
   const std::uint64_t room = slot.bytes;
-  const RankPart& part = job.snapshot->parts.at(rank);
+  const RankPart part = PartOf(job, rank);
   if (part.waves_running > 0) return base::Fail(Code::kInvalidArgument, "rank ", rank, " seals before its waves end");
   std::size_t streamed = 0;
   for (const SealedFile& file : request.files) {

@@ -26,6 +26,8 @@ std::uint32_t NumberAt(std::string_view text, std::size_t offset) {
 
 void ToWire(const commit::StagingSlot& slot, wire::HandedMemory& memory) {
   memory.set_bytes(slot.bytes);
+  memory.set_image_bytes(slot.image_bytes);
+  if (slot.numa_node) memory.set_numa_node(*slot.numa_node);
   if (slot.former) {
     memory.set_mapped_by_generation(slot.former->generation.value());
     memory.set_mapped_by_pid(slot.former->pid);
@@ -79,6 +81,8 @@ void ToWire(const Handover::Job& from, wire::HandedJob& to) {
 commit::StagingSlot FromWire(const wire::HandedMemory& memory) {
   commit::StagingSlot slot;
   slot.bytes = memory.bytes();
+  slot.image_bytes = memory.image_bytes() == 0 ? memory.bytes() : memory.image_bytes();
+  if (memory.has_numa_node()) slot.numa_node = memory.numa_node();
   slot.allocated = true;
   if (memory.mapped_by_generation() != 0) {
     slot.former = commit::FormerHolder{base::Generation(memory.mapped_by_generation()), memory.mapped_by_pid()};

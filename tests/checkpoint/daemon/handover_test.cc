@@ -25,7 +25,8 @@ Handover Sample() {
   const commit::CheckpointId id{base::Generation(3), base::Step(100)};
   job.memory = commit::MemoryPoint{id, 2, "{}", Trust{TrustState::kSuspect, 2, base::Generation(3), "it failed twice"}};
   commit::StagingSlot full;
-  full.bytes = 8192;
+  full.bytes = full.image_bytes = 8192;
+  full.numa_node = 1;
   full.allocated = true;
   full.holds = id;
   full.files = {{"rank-00000.model.safetensors", 0, 4096, StepAndGeneration{base::Step(50), base::Generation(2)}},
@@ -34,6 +35,7 @@ Handover Sample() {
   full.former = commit::FormerHolder{base::Generation(4), 77};
   commit::StagingSlot empty;
   empty.bytes = 4096;
+  empty.image_bytes = 16384;  // a window
   empty.allocated = true;
   job.slots = {{base::Rank(0), full}, {base::Rank(1), empty}};
   handover.jobs.push_back({job, {11, 12}});
@@ -64,6 +66,8 @@ TEST(HandoverTest, WhatIsEncodedDecodesToTheSame) {
   ASSERT_EQ(job.slots.size(), 2U);
   const commit::StagingSlot& full = job.slots[0].slot;
   EXPECT_EQ(full.bytes, 8192U);
+  EXPECT_EQ(full.image_bytes, 8192U);
+  EXPECT_EQ(full.numa_node, 1);
   EXPECT_EQ(full.holds, job.memory->id);
   ASSERT_EQ(full.files.size(), 2U);
   EXPECT_EQ(full.files[0].origin, (StepAndGeneration{base::Step(50), base::Generation(2)}));
@@ -73,6 +77,8 @@ TEST(HandoverTest, WhatIsEncodedDecodesToTheSame) {
   EXPECT_EQ(full.former->pid, 77);
   EXPECT_FALSE(job.slots[1].slot.holds);
   EXPECT_FALSE(job.slots[1].slot.former);
+  EXPECT_FALSE(job.slots[1].slot.numa_node);
+  EXPECT_TRUE(job.slots[1].slot.IsWindow());
 }
 
 TEST(HandoverTest, AnotherVersionIsNotRead) {
