@@ -57,6 +57,7 @@ struct OpenOptions {
 struct FileInfo {
   std::uint64_t size_bytes = 0;
   std::uint64_t inode = 0;
+  std::uint64_t device = 0;  // the file system that the inode is of
   std::uint32_t owner_uid = 0;
   std::uint32_t permissions = 0;
   bool is_directory = false;
@@ -73,10 +74,13 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   virtual Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) = 0;
-  virtual Status Rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
-  virtual Status Link(const std::string& existing, const std::string& added) = 0;
-  virtual Status Remove(const std::string& path) = 0;           // a file
-  virtual Status RemoveDirectory(const std::string& path) = 0;  // an empty one
+  virtual Status Rename(const std::string& from, const std::string& to) = 0;       // replaces `to`
+  virtual Status Link(const std::string& existing, const std::string& added) = 0;  // a symbolic one is not followed
+  // A symbolic link to `target`, an absolute path that need not be there.
+  virtual Status LinkSymbolic(const std::string& target, const std::string& added) = 0;
+  virtual Result<std::optional<std::string>> ReadLink(const std::string& path) = 0;  // none: it is no symbolic link
+  virtual Status Remove(const std::string& path) = 0;                                // a file
+  virtual Status RemoveDirectory(const std::string& path) = 0;                       // an empty one
   virtual Status MakeDirectory(const std::string& path, std::uint32_t permissions) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;  // names, sorted, without . and ..

@@ -247,5 +247,40 @@ TYPED_TEST(FileSystemContract, BulkPiecesOfAnyAlignmentArriveWhole) {
   }
 }
 
+TYPED_TEST(FileSystemContract, ASymbolicLinkLeadsToWhereItSays) {
+  this->Write("a", "hello");
+  ASSERT_OK(this->files().LinkSymbolic(this->Path("a"), this->Path("link")));
+  EXPECT_EQ(this->Read("link"), "hello");
+  EXPECT_EQ(this->files().ReadLink(this->Path("link"))->value(), this->Path("a"));
+  EXPECT_EQ(this->files().ReadLink(this->Path("a"))->has_value(), false);
+  const auto info = this->files().Stat(this->Path("link"));
+  ASSERT_OK(info);
+  EXPECT_TRUE(info->is_link);
+  EXPECT_EQ(info->size_bytes, 5U);
+  EXPECT_EQ(info->inode, this->files().Stat(this->Path("a"))->inode);
+  EXPECT_EQ(info->device, this->files().Stat(this->Path("a"))->device);
+  EXPECT_EQ(this->files().LinkSymbolic(this->Path("a"), this->Path("link")).error().code, Code::kAlreadyExists);
+}
+
+TYPED_TEST(FileSystemContract, ASymbolicLinkIsRenamedAndRemovedWithoutWhatItLeadsTo) {
+  this->Write("a", "hello");
+  ASSERT_OK(this->files().LinkSymbolic(this->Path("a"), this->Path("link")));
+  ASSERT_OK(this->files().Rename(this->Path("link"), this->Path("other")));
+  EXPECT_EQ(this->files().ReadLink(this->Path("other"))->value(), this->Path("a"));
+  ASSERT_OK(this->files().Remove(this->Path("other")));
+  EXPECT_FALSE(Exists(this->files(), this->Path("other")));
+  EXPECT_EQ(this->Read("a"), "hello");
+}
+
+TYPED_TEST(FileSystemContract, ASymbolicLinkMayLeadNowhere) {
+  ASSERT_OK(this->files().LinkSymbolic(this->Path("none"), this->Path("link")));
+  EXPECT_EQ(this->files().Stat(this->Path("link")).error().code, Code::kNotFound);
+  EXPECT_EQ(this->files().Open(this->Path("link"), {}).error().code, Code::kNotFound);
+  EXPECT_EQ(this->files().ReadLink(this->Path("link"))->value(), this->Path("none"));
+  EXPECT_EQ(this->files().ReadLink(this->Path("nothing")).error().code, Code::kNotFound);
+  EXPECT_THAT(*this->files().List(this->place_.root()), ElementsAre("link"));
+  ASSERT_OK(RemoveTree(this->files(), this->Path("link")));
+}
+
 }  // namespace
 }  // namespace belay::base

@@ -10,9 +10,9 @@ using base::Status;
 using Kind = DiskOperation::Kind;
 
 std::string Describe(const DiskOperation& operation) {
-  constexpr std::array<const char*, 11> kNames = {"open",        "write",       "resize to",      "sync",
-                                                  "link",        "rename",      "remove",         "remove folder",
-                                                  "make folder", "sync folder", "write the index"};
+  constexpr std::array<const char*, 12> kNames = {
+      "open",   "write",  "resize to",     "sync",        "link",        "link symbolically",
+      "rename", "remove", "remove folder", "make folder", "sync folder", "write the index"};
   std::string text = base::Str(kNames[static_cast<std::size_t>(operation.kind)], " ", operation.path);
   if (operation.kind == Kind::kWrite) text += base::Str(operation.bytes.size(), " bytes at ", operation.offset);
   if (operation.kind == Kind::kResize) text += base::Str(operation.offset);
@@ -85,6 +85,9 @@ Status RecordingFileSystem::Rename(const std::string& from, const std::string& t
 }
 Status RecordingFileSystem::Link(const std::string& existing, const std::string& added) {
   return Note(files_.Link(existing, added), {.kind = Kind::kLink, .path = existing, .to = added});
+}
+Status RecordingFileSystem::LinkSymbolic(const std::string& target, const std::string& added) {
+  return Note(files_.LinkSymbolic(target, added), {.kind = Kind::kLinkSymbolic, .path = target, .to = added});
 }
 Status RecordingFileSystem::Remove(const std::string& path) {
   return Note(files_.Remove(path), {.kind = Kind::kRemove, .path = path});

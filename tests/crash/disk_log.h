@@ -21,6 +21,7 @@ struct DiskOperation {
     kResize,
     kSync,
     kLink,
+    kLinkSymbolic,
     kRename,
     kRemove,
     kRemoveDirectory,
@@ -30,7 +31,7 @@ struct DiskOperation {
   };
   Kind kind = Kind::kOpen;
   std::string path;             // of kOpen and of everything that concerns names
-  std::string to;               // of kRename and kLink
+  std::string to;               // of kRename and kLink; of kLinkSymbolic the link, and `path` is where it leads
   std::uint64_t handle = 0;     // of kOpen to kSync: which opened file
   std::uint64_t offset = 0;     // of kWrite; the new size of kResize
   bool truncate = false;        // of kOpen
@@ -60,6 +61,8 @@ class RecordingFileSystem final : public base::FileSystem {
   base::Result<std::unique_ptr<base::File>> Open(const std::string& path, const base::OpenOptions& options) override;
   base::Status Rename(const std::string& from, const std::string& to) override;
   base::Status Link(const std::string& existing, const std::string& added) override;
+  base::Status LinkSymbolic(const std::string& target, const std::string& added) override;
+  base::Result<std::optional<std::string>> ReadLink(const std::string& path) override { return files_.ReadLink(path); }
   base::Status Remove(const std::string& path) override;
   base::Status RemoveDirectory(const std::string& path) override;
   base::Status MakeDirectory(const std::string& path, std::uint32_t permissions) override;

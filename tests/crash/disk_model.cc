@@ -16,11 +16,11 @@ constexpr std::uint64_t kPageBytes = 4096;
 // More forms than this of one file's bytes, and they become a selection.
 constexpr std::size_t kFormsMax = 2000;
 
-ContentPtr MakeContent(std::string bytes) {
+ContentPtr MakeContent(std::string bytes, bool is_link = false) {
   const auto digest = checkpoint::DigestChunk(std::as_bytes(std::span(bytes)));
   std::string text(reinterpret_cast<const char*>(digest.data()), digest.size());
-  text += base::Str(bytes.size());
-  return std::make_shared<const Content>(Content{std::move(bytes), std::move(text)});
+  text += base::Str(bytes.size(), is_link ? " link" : "");
+  return std::make_shared<const Content>(Content{std::move(bytes), std::move(text), is_link});
 }
 
 void Grow(std::string& bytes, std::uint64_t size) {
@@ -46,6 +46,7 @@ struct DiskModel::Node {
 
   std::uint64_t number = 0;
   bool is_folder = false;
+  bool is_link = false;  // its bytes say where to, and are as durable as its name
   bool is_gone = false;  // a folder that no durable name leads to any more
   std::map<std::string, NodePtr> names, durable_names;
   std::string durable_bytes;
@@ -134,6 +135,12 @@ void DiskModel::Apply(const DiskOperation& operation) {
     }
     case Kind::kLink:
       return ChangeNames({{folder(operation.to), name(operation.to), Find(operation.path)}});
+    case Kind::kLinkSymbolic: {
+      NodePtr node = NewNode(false);
+      node->is_link = true;
+      node->durable_bytes = operation.path;
+      return ChangeNames({{folder(operation.to), name(operation.to), std::move(node)}});
+    }
     case Kind::kRename:
       return ChangeNames({{folder(operation.to), name(operation.to), Find(operation.path)},
                           {folder(operation.path), name(operation.path), nullptr}});
@@ -211,7 +218,7 @@ DiskModel::Tree DiskModel::TreeOf(const std::vector<bool>& survives) const {
 DiskImage DiskModel::Visible() const {
   DiskImage image{{}, index_};
   for (const auto& [path, node] : TreeOf(std::vector<bool>(pending_.size(), true))) {
-    image.paths[path] = node->is_folder ? nullptr : MakeContent(node->Bytes());
+    image.paths[path] = node->is_folder ? nullptr : MakeContent(node->Bytes(), node->is_link);
   }
   return image;
 }
@@ -220,6 +227,10 @@ DiskImage DiskModel::Visible() const {
 const std::vector<ContentPtr>& DiskModel::ContentsOf(const Node& node, bool& complete) {
   if (!node.forms.empty()) {
     complete = complete && node.forms_complete;
+    return node.forms;
+  }
+  if (node.is_link) {
+    node.forms = {MakeContent(node.durable_bytes, true)};
     return node.forms;
   }
   std::vector<std::uint64_t> sizes = {node.durable_bytes.size()};

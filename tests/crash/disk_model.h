@@ -4,7 +4,7 @@
 // more than one that is asked twice. Durable are a file's bytes after its sync and a folder's names after its sync.
 // Of the rest anything may have survived:
 //
-//   names   each creation, link, rename, removal on its own, or not; a rename whole or not at all
+//   names   each creation, link (symbolic ones too), rename, removal on its own, or not; a rename whole or not at all
 //   data    of each file each 4 KiB page on its own: as it was, as any write since made it, the first half of one and
 //           the second half of the other, or zeros where the file was not so long before
 //   length  as it was, or as any operation since made it
@@ -23,10 +23,11 @@
 
 namespace belay::crash {
 
-// One file's bytes, shared by all the images that hold them.
+// One file's bytes, or where a symbolic link leads, shared by all the images that hold them.
 struct Content {
   std::string bytes;
   std::string digest;  // tells contents apart
+  bool is_link = false;
 };
 using ContentPtr = std::shared_ptr<const Content>;
 

@@ -116,6 +116,17 @@ base::Status Disk::Link(const std::string& existing, const std::string& added) {
   });
 }
 
+base::Status Disk::LinkSymbolic(const std::string& target, const std::string& added) {
+  return Through<base::Status>(Call::kRename, added, [&] {
+    Touch(added);
+    return files_.LinkSymbolic(target, added);
+  });
+}
+
+base::Result<std::optional<std::string>> Disk::ReadLink(const std::string& path) {
+  return Through<base::Result<std::optional<std::string>>>(Call::kLook, path, [&] { return files_.ReadLink(path); });
+}
+
 base::Status Disk::Remove(const std::string& path) {
   return Through<base::Status>(Call::kRemove, path, [&] {
     Touch(path);

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -32,6 +33,8 @@ class Disk final : public base::FileSystem {
   base::Result<std::unique_ptr<base::File>> Open(const std::string& path, const base::OpenOptions& options) override;
   base::Status Rename(const std::string& from, const std::string& to) override;
   base::Status Link(const std::string& existing, const std::string& added) override;
+  base::Status LinkSymbolic(const std::string& target, const std::string& added) override;
+  base::Result<std::optional<std::string>> ReadLink(const std::string& path) override;
   base::Status Remove(const std::string& path) override;
   base::Status RemoveDirectory(const std::string& path) override;
   base::Status MakeDirectory(const std::string& path, std::uint32_t permissions) override;

@@ -129,6 +129,15 @@ Status FaultyFileSystem::Link(const std::string& existing, const std::string& ad
   return rules_->Pass(FileOperation::kLink, existing + "\n" + added, [&] { return files_.Link(existing, added); });
 }
 
+Status FaultyFileSystem::LinkSymbolic(const std::string& target, const std::string& added) {
+  return rules_->Pass(FileOperation::kLink, target + "\n" + added, [&] { return files_.LinkSymbolic(target, added); });
+}
+
+Result<std::optional<std::string>> FaultyFileSystem::ReadLink(const std::string& path) {
+  BELAY_TRY(rules_->Pass(FileOperation::kStat, path));
+  return files_.ReadLink(path);
+}
+
 Status FaultyFileSystem::Remove(const std::string& path) {
   return rules_->Pass(FileOperation::kRemove, path, [&] { return files_.Remove(path); });
 }

@@ -23,7 +23,7 @@ enum class FileOperation : std::uint8_t {
   kSync,
   kClose,
   kRename,  // the rule's path is looked for in the old and the new name
-  kLink,    // the same
+  kLink,    // the same; of symbolic links too
   kRemove,
   kRemoveDirectory,
   kMakeDirectory,
@@ -62,6 +62,8 @@ class FaultyFileSystem final : public FileSystem {
   Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) override;
   Status Rename(const std::string& from, const std::string& to) override;
   Status Link(const std::string& existing, const std::string& added) override;
+  Status LinkSymbolic(const std::string& target, const std::string& added) override;
+  Result<std::optional<std::string>> ReadLink(const std::string& path) override;
   Status Remove(const std::string& path) override;
   Status RemoveDirectory(const std::string& path) override;
   Status MakeDirectory(const std::string& path, std::uint32_t permissions) override;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstring>
 
@@ -66,6 +67,17 @@ class RealFileSystem final : public FileSystem {
   Status Link(const std::string& existing, const std::string& added) override {
     return Checked(::link(existing.c_str(), added.c_str()), "link to " + added, existing);
   }
+  Status LinkSymbolic(const std::string& target, const std::string& added) override {
+    return Checked(::symlink(target.c_str(), added.c_str()), "link to " + target, added);
+  }
+  Result<std::optional<std::string>> ReadLink(const std::string& path) override {
+    std::string target(PATH_MAX, '\0');
+    const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
+    if (size < 0 && errno == EINVAL) return std::optional<std::string>();
+    if (size < 0) return FailErrno(errno, "cannot read the link " + path);
+    target.resize(static_cast<std::size_t>(size));
+    return std::optional(std::move(target));
+  }
   Status Remove(const std::string& path) override { return Checked(::unlink(path.c_str()), "remove", path); }
   Status RemoveDirectory(const std::string& path) override {
     return Checked(::rmdir(path.c_str()), "remove folder", path);
@@ -109,6 +121,7 @@ class RealFileSystem final : public FileSystem {
     if (is_link && ::stat(path.c_str(), &info) != 0) return FailErrno(errno, "cannot stat " + path);
     return FileInfo{.size_bytes = static_cast<std::uint64_t>(info.st_size),
                     .inode = info.st_ino,
+                    .device = info.st_dev,
                     .owner_uid = info.st_uid,
                     .permissions = info.st_mode & 07777U,
                     .is_directory = S_ISDIR(info.st_mode),

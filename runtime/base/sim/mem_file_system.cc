@@ -15,6 +15,7 @@ constexpr std::uint64_t kPageBytes = 4096;
 
 struct MemFileSystem::Node {
   bool is_directory = false;
+  std::string target;  // of a symbolic link; empty: it is none
   std::uint64_t inode = 0;
   std::uint32_t permissions = 0;
   std::int64_t modified_ns = 0;
@@ -117,7 +118,7 @@ MemFileSystem::MemFileSystem(std::uint64_t capacity_bytes) : capacity_bytes_(cap
 
 MemFileSystem::~MemFileSystem() = default;
 
-Result<MemFileSystem::NodePtr> MemFileSystem::Find(const std::string& path) const {
+Result<MemFileSystem::NodePtr> MemFileSystem::Find(const std::string& path, int links_left) const {
   NodePtr node = root_;
   for (std::size_t start = 0; start < path.size();) {
     const std::size_t slash = std::min(path.find('/', start), path.size());
@@ -128,8 +129,20 @@ Result<MemFileSystem::NodePtr> MemFileSystem::Find(const std::string& path) cons
     const auto found = node->entries.find(name);
     if (found == node->entries.end()) return FailErrno(ENOENT, path);
     node = found->second;
+    if (node->target.empty()) continue;
+    if (links_left == 0) return FailErrno(ELOOP, path);
+    auto followed = Find(node->target, links_left - 1);
+    if (!followed) return Fail(followed.error().code, path, " leads to ", node->target, ": ", followed.error().Text());
+    node = *std::move(followed);
   }
   return node;
+}
+
+Result<MemFileSystem::NodePtr> MemFileSystem::FindUnfollowed(const std::string& path) const {
+  BELAY_ASSIGN(const Place place, FindPlace(path));
+  const auto found = place.folder->entries.find(place.name);
+  if (found != place.folder->entries.end()) return found->second;
+  return Find(path);  // the root; or the error that there is no such name
 }
 
 Result<MemFileSystem::Place> MemFileSystem::FindPlace(const std::string& path) const {
@@ -193,6 +206,8 @@ Result<std::unique_ptr<File>> MemFileSystem::Open(const std::string& path, const
   if (exists && (*node)->is_directory) return FailErrno(EISDIR, path);
   if (exists && options.mode == Mode::kCreateExclusive) return FailErrno(EEXIST, path);
   if (!exists) {
+    // A link that leads nowhere: files are not made through links.
+    if (const auto link = FindUnfollowed(path); link && !(*link)->target.empty()) return tl::unexpected(node.error());
     if (options.mode == Mode::kRead || options.mode == Mode::kReadWrite) return FailErrno(ENOENT, path);
     BELAY_ASSIGN(Place place, FindPlace(path));
     node = NewNode(false, options.permissions);
@@ -206,7 +221,7 @@ Result<std::unique_ptr<File>> MemFileSystem::Open(const std::string& path, const
 Status MemFileSystem::Rename(const std::string& from, const std::string& to) {
   const std::scoped_lock lock(mutex_);
   BELAY_TRY(CheckWritable(from));
-  BELAY_ASSIGN(const NodePtr node, Find(from));
+  BELAY_ASSIGN(const NodePtr node, FindUnfollowed(from));
   BELAY_ASSIGN(const Place source, FindPlace(from));
   BELAY_ASSIGN(const Place target, FindPlace(to));
   if (node->is_directory && (to + "/").starts_with(from + "/") && to != from) return FailErrno(EINVAL, from);
@@ -224,7 +239,7 @@ Status MemFileSystem::Rename(const std::string& from, const std::string& to) {
 Status MemFileSystem::Link(const std::string& existing, const std::string& added) {
   const std::scoped_lock lock(mutex_);
   BELAY_TRY(CheckWritable(added));
-  BELAY_ASSIGN(const NodePtr node, Find(existing));
+  BELAY_ASSIGN(const NodePtr node, FindUnfollowed(existing));
   if (node->is_directory) return FailErrno(EPERM, existing);
   BELAY_ASSIGN(const Place place, FindPlace(added));
   if (place.folder->entries.contains(place.name)) return FailErrno(EEXIST, added);
@@ -232,10 +247,28 @@ Status MemFileSystem::Link(const std::string& existing, const std::string& added
   return {};
 }
 
+Status MemFileSystem::LinkSymbolic(const std::string& target, const std::string& added) {
+  const std::scoped_lock lock(mutex_);
+  BELAY_TRY(CheckWritable(added));
+  if (!target.starts_with('/')) return FailErrno(EINVAL, target);
+  BELAY_ASSIGN(const Place place, FindPlace(added));
+  if (place.folder->entries.contains(place.name)) return FailErrno(EEXIST, added);
+  const NodePtr node = NewNode(false, 0777);
+  node->target = target;
+  Apply({{place.folder, place.name, node}});
+  return {};
+}
+
+Result<std::optional<std::string>> MemFileSystem::ReadLink(const std::string& path) {
+  const std::scoped_lock lock(mutex_);
+  BELAY_ASSIGN(const NodePtr node, FindUnfollowed(path));
+  return node->target.empty() ? std::nullopt : std::optional(node->target);
+}
+
 Status MemFileSystem::Remove(const std::string& path) {
   const std::scoped_lock lock(mutex_);
   BELAY_TRY(CheckWritable(path));
-  BELAY_ASSIGN(const NodePtr node, Find(path));
+  BELAY_ASSIGN(const NodePtr node, FindUnfollowed(path));
   if (node->is_directory) return FailErrno(EISDIR, path);
   BELAY_ASSIGN(const Place place, FindPlace(path));
   Apply({{place.folder, place.name, nullptr}});
@@ -245,7 +278,7 @@ Status MemFileSystem::Remove(const std::string& path) {
 Status MemFileSystem::RemoveDirectory(const std::string& path) {
   const std::scoped_lock lock(mutex_);
   BELAY_TRY(CheckWritable(path));
-  BELAY_ASSIGN(const NodePtr node, Find(path));
+  BELAY_ASSIGN(const NodePtr node, FindUnfollowed(path));
   if (!node->is_directory) return FailErrno(ENOTDIR, path);
   if (!node->entries.empty()) return FailErrno(ENOTEMPTY, path);
   if (node == root_) return FailErrno(EBUSY, path);
@@ -256,7 +289,7 @@ Status MemFileSystem::RemoveDirectory(const std::string& path) {
 
 Status MemFileSystem::MakeDirectory(const std::string& path, std::uint32_t permissions) {
   const std::scoped_lock lock(mutex_);
-  if (Find(path)) return FailErrno(EEXIST, path);
+  if (FindUnfollowed(path)) return FailErrno(EEXIST, path);
   BELAY_TRY(CheckWritable(path));
   BELAY_ASSIGN(const Place place, FindPlace(path));
   Apply({{place.folder, place.name, NewNode(true, permissions)}});
@@ -309,11 +342,14 @@ Result<std::vector<std::string>> MemFileSystem::List(const std::string& path) {
 Result<FileInfo> MemFileSystem::Stat(const std::string& path) {
   const std::scoped_lock lock(mutex_);
   BELAY_ASSIGN(const NodePtr node, Find(path));
+  BELAY_ASSIGN(const NodePtr name, FindUnfollowed(path));
   return FileInfo{.size_bytes = node->bytes.size(),
                   .inode = node->inode,
+                  .device = 1,
                   .owner_uid = UserId(),
                   .permissions = node->permissions,
                   .is_directory = node->is_directory,
+                  .is_link = name != node,
                   .modified_unix_ns = node->modified_ns};
 }
 

@@ -5,8 +5,8 @@
 // back to the durable state. As on real disks some of the rest may survive too: Crash(seed) keeps a random part of it,
 // name changes one by one and data in pages of 4 KiB, where a new page may also read as zeros.
 //
-// Files opened before a crash answer kIo from then on. No symbolic links, no permissions, Descriptor() is -1.
-// Thread-safe.
+// Files opened before a crash answer kIo from then on. Symbolic links lead to absolute paths only. No permissions,
+// Descriptor() is -1. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,8 @@ class MemFileSystem final : public FileSystem {
   Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) override;
   Status Rename(const std::string& from, const std::string& to) override;
   Status Link(const std::string& existing, const std::string& added) override;
+  Status LinkSymbolic(const std::string& target, const std::string& added) override;
+  Result<std::optional<std::string>> ReadLink(const std::string& path) override;
   Status Remove(const std::string& path) override;
   Status RemoveDirectory(const std::string& path) override;
   Status MakeDirectory(const std::string& path, std::uint32_t permissions) override;
@@ -51,6 +53,7 @@ class MemFileSystem final : public FileSystem {
  private:
   struct Node;
   class MemFile;
+  static constexpr int kLinksMax = 8;  // that lead to each other
   using NodePtr = std::shared_ptr<Node>;
   struct NameChange {
     NodePtr folder;
@@ -65,7 +68,8 @@ class MemFileSystem final : public FileSystem {
   };
 
   // All of these: mutex_ held.
-  Result<NodePtr> Find(const std::string& path) const;
+  Result<NodePtr> Find(const std::string& path, int links_left = kLinksMax) const;
+  Result<NodePtr> FindUnfollowed(const std::string& path) const;  // what the name itself is, be it a symbolic link
   Result<Place> FindPlace(const std::string& path) const;
   Status CheckWritable(const std::string& path) const;
   NodePtr NewNode(bool is_directory, std::uint32_t permissions);
