@@ -66,11 +66,12 @@ Result<Arguments> Arguments::Parse(const CommandSpec& spec, const std::vector<st
     for (const OptionSpec& option : spec.options) {
       const std::size_t count = result.count(option.name);
       if (count == 0) continue;
-      if (count > 1) {
+      if (count > 1 && !option.repeated) {
         return Fail(Code::kInvalidArgument, "--", option.name, " is given ", count, " times; give it once");
       }
       out.values_[option.name] = option.value.empty() ? std::string() : result[option.name].as<std::string>();
     }
+    for (const auto& word : result.arguments()) out.all_values_[word.key()].push_back(word.value());
     out.positional_ = result.unmatched();
   } catch (const std::exception& error) {  // cxxopts throws; nothing of it goes further
     return Fail(Code::kInvalidArgument, error.what(), HelpHint(spec));
@@ -89,6 +90,11 @@ std::optional<std::string> Arguments::Get(const std::string& option) const {
   const auto found = values_.find(option);
   if (found == values_.end()) return std::nullopt;
   return found->second;
+}
+
+std::vector<std::string> Arguments::GetAll(const std::string& option) const {
+  const auto found = all_values_.find(option);
+  return found == all_values_.end() ? std::vector<std::string>() : found->second;
 }
 
 Result<std::optional<std::int64_t>> Arguments::GetNumber(const std::string& option, std::int64_t low,

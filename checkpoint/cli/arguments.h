@@ -17,6 +17,7 @@ struct OptionSpec {
   std::string name;   // without dashes
   std::string value;  // "DIR": takes a value, so named in the help; empty: a flag
   std::string help;
+  bool repeated = false;  // may be given several times
 };
 
 struct CommandSpec {
@@ -34,6 +35,8 @@ class Arguments {
 
   bool Has(const std::string& option) const { return values_.contains(option); }
   std::optional<std::string> Get(const std::string& option) const;
+  // Every value of one that may be given several times.
+  std::vector<std::string> GetAll(const std::string& option) const;
   // A whole number from `low` to `high`; kInvalidArgument.
   base::Result<std::optional<std::int64_t>> GetNumber(const std::string& option, std::int64_t low,
                                                       std::int64_t high) const;
@@ -43,7 +46,8 @@ class Arguments {
   std::optional<std::string> Positional(std::size_t index) const;
 
  private:
-  std::map<std::string, std::string> values_;  // flags have an empty value
+  std::map<std::string, std::string> values_;                   // flags have an empty value
+  std::map<std::string, std::vector<std::string>> all_values_;  // of those that may be repeated
   std::vector<std::string> positional_;
 };
 

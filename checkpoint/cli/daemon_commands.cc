@@ -24,6 +24,14 @@ LocateRequest RequestOf(const Arguments& arguments) {
 }
 
 Json ReportJson(const DaemonReport& report) {
+  Json also = Json::array();
+  for (const DataFolderReport& folder : report.also) {
+    also.push_back({{"path", folder.path},
+                    {"disk_available_bytes", folder.disk_available_bytes},
+                    {"disk_total_bytes", folder.disk_total_bytes},
+                    {"retired", folder.retired},
+                    {"missing", folder.missing.empty() ? Json() : Json(folder.missing)}});
+  }
   Json runs = Json::array();
   for (const RunInfo& run : report.runs) {
     runs.push_back({{"project", run.job.project},
@@ -44,6 +52,7 @@ Json ReportJson(const DaemonReport& report) {
           {"staging_bytes", report.staging_bytes},
           {"disk_available_bytes", report.disk_available_bytes},
           {"disk_total_bytes", report.disk_total_bytes},
+          {"also_data_dirs", std::move(also)},
           {"connections", report.connections},
           {"checkpoints", report.checkpoints},
           {"checkpoint_bytes", report.checkpoint_bytes},
@@ -104,6 +113,12 @@ void PrintReport(const DaemonReport& report) {
   line("socket", report.socket);
   line("disk", base::Str(base::HumanBytes(report.disk_available_bytes), " free of ",
                          base::HumanBytes(report.disk_total_bytes), ", written by ", report.writer));
+  for (const DataFolderReport& folder : report.also) {
+    line("also", folder.missing.empty() ? base::Str(folder.path, ": ", base::HumanBytes(folder.disk_available_bytes),
+                                                    " free of ", base::HumanBytes(folder.disk_total_bytes),
+                                                    folder.retired ? ", not written to any more" : "")
+                                        : folder.missing);
+  }
   line("memory", base::Str(base::HumanBytes(report.staging_bytes), " of staging memory"));
   line("checkpoints", base::Str(report.checkpoints, ", ", base::HumanBytes(report.checkpoint_bytes)));
   line("scrub", ScrubText(report.scrub));
@@ -147,6 +162,30 @@ Result<std::unique_ptr<Client>> AwaitAnswer(const StartedDaemon& daemon, const s
   }
 }
 
+Result<std::vector<std::string>> Resolved(std::vector<std::string> paths) {
+  for (std::string& path : paths) {
+    BELAY_ASSIGN(path, ResolveDataDirectory(path));
+  }
+  return paths;
+}
+
+// A belayd that runs already changes its data folders at its next start only.
+base::Status CheckFolders(const DaemonReport& report, const std::vector<std::string>& also,
+                          const std::vector<std::string>& drop) {
+  const auto writes_to = [&](const std::string& path) {
+    return std::any_of(report.also.begin(), report.also.end(),
+                       [&](const DataFolderReport& folder) { return folder.path == path && !folder.retired; });
+  };
+  for (const auto& [paths, wanted] : {std::pair(&also, true), std::pair(&drop, false)}) {
+    for (const std::string& path : *paths) {
+      if (writes_to(path) == wanted) continue;
+      return base::Fail(Code::kAlreadyExists, "belayd runs already (pid ", report.pid, ") and ",
+                        wanted ? "does not write" : "writes", " to ", path, ": `belay daemon stop` first");
+    }
+  }
+  return {};
+}
+
 Result<int> RunStart(const Arguments& arguments) {
   const LocateRequest request = RequestOf(arguments);
   BELAY_ASSIGN(const auto budget, arguments.GetNumber("memory-budget", 1, INT64_MAX));
@@ -154,10 +193,13 @@ Result<int> RunStart(const Arguments& arguments) {
   BELAY_ASSIGN(const auto scrub_every, arguments.GetNumber("scrub-every", 0, 87600));
   BELAY_ASSIGN(const std::string data_dir, ResolveDataDirectory(request.data_dir));
   BELAY_ASSIGN(const std::string socket, SocketToStartOn(request, data_dir));
+  BELAY_ASSIGN(const auto also, Resolved(arguments.GetAll("also-data-dir")));
+  BELAY_ASSIGN(const auto drop, Resolved(arguments.GetAll("drop-data-dir")));
   if (auto running = Client::Connect(base::UnixTransport(), socket, request.program)) {
     BELAY_ASSIGN(const DaemonReport report, (*running)->GetDaemonStatus());
     const bool passing = report.is_private;
     if (!passing && report.data_dir == data_dir) {
+      BELAY_TRY(CheckFolders(report, also, drop));
       if (arguments.Has("json")) {
         PrintDocument({{"started", false}, {"daemon", ReportJson(report)}});
       } else {
@@ -173,6 +215,8 @@ Result<int> RunStart(const Arguments& arguments) {
   if (budget) words.insert(words.end(), {"--memory-budget", base::Str(*budget)});
   if (scrub_rate) words.insert(words.end(), {"--scrub-rate", base::Str(*scrub_rate)});
   if (scrub_every) words.insert(words.end(), {"--scrub-every", base::Str(*scrub_every)});
+  for (const std::string& path : also) words.insert(words.end(), {"--also-data-dir", path});
+  for (const std::string& path : drop) words.insert(words.end(), {"--drop-data-dir", path});
   if (arguments.Has("log-json")) words.emplace_back("--log-json");
   BELAY_ASSIGN(const StartedDaemon daemon, StartDaemon(std::move(words), data_dir));
   BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, kStartPatience));
@@ -312,7 +356,11 @@ Verb DaemonStartVerb() {
            "Starts belayd for a data directory, detached, and waits until it answers. It stays until it is stopped; "
            "without\n"
            "this, `belay run` starts a private one that leaves with its last run.",
-           DaemonOptions({{"memory-budget", "BYTES", "staging memory for all jobs together at most"},
+           DaemonOptions({{"also-data-dir", "DIR",
+                           "a folder on another drive, to write to it too; remembered; may be repeated", true},
+                          {"drop-data-dir", "DIR",
+                           "write no more to such a folder; if it is gone, forget it with what it holds", true},
+                          {"memory-budget", "BYTES", "staging memory for all jobs together at most"},
                           {"scrub-rate", "BYTES", "read checkpoints again at so many bytes a second (32M); 0: never"},
                           {"scrub-every", "HOURS", "from the beginning of one such pass to the next (24)"},
                           {"log-json", "", "write the log as JSON lines"}}),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checkpoint/format/marks.h"
+#include "checkpoint/spread/data_folders.h"
 
 namespace belay::checkpoint::cli {
 namespace {
@@ -31,6 +32,7 @@ class Measure {
     found_.own_bytes = Tree(own) - std::min(Tree(own), found_.index_bytes);
     found_.runs_bytes = Tree(data_dir_ + "/.runs");
     BELAY_ASSIGN(found_.space, files_.Space(data_dir_));
+    MeasureOthers();
     std::sort(found_.jobs.begin(), found_.jobs.end(), [](const JobUsage& a, const JobUsage& b) {
       return std::tie(b.bytes, a.project, a.job) < std::tie(a.bytes, b.project, b.job);
     });
@@ -38,6 +40,19 @@ class Measure {
   }
 
  private:
+  void MeasureOthers() {
+    const auto folders = spread::ReadDataFolders(files_, data_dir_);
+    if (!folders) return found_.problems.push_back(folders.error());
+    for (const spread::OtherFolder& other : folders->others) {
+      const base::Status here = spread::CheckHere(files_, folders->id, other);
+      const auto space = here ? files_.Space(other.path) : base::Result<base::SpaceInfo>(tl::unexpected(here.error()));
+      if (space)
+        found_.also.push_back({other.path, *space});
+      else
+        found_.problems.push_back(space.error());
+    }
+  }
+
   // Names in a folder; one that cannot be listed is remembered, one that is not there is empty.
   std::vector<std::string> Names(const std::string& path) {
     auto names = files_.List(path);
@@ -75,7 +90,7 @@ class Measure {
       std::size_t checkpoints = 0;  // that link to it
       std::size_t last = 0;         // the one seen last
     };
-    std::map<std::uint64_t, Inode> inodes;
+    std::map<std::pair<std::uint64_t, std::uint64_t>, Inode> inodes;  // by file system and number
     JobUsage usage{project, job, 0, {}};
     bool is_ours = false;
     for (const std::string& name : Folders(folder)) {
@@ -92,7 +107,7 @@ class Measure {
         if (!info || info->is_directory) continue;
         Mark(one, file);
         one.bytes += info->size_bytes;
-        Inode& inode = inodes[info->inode];
+        Inode& inode = inodes[{info->device, info->inode}];
         if (inode.checkpoints == 0 || inode.last != index) ++inode.checkpoints;
         if (inode.checkpoints == 1 && inode.bytes == 0) usage.bytes += info->size_bytes;
         inode.bytes = info->size_bytes;
@@ -105,7 +120,8 @@ class Measure {
     for (CheckpointUsage& one : usage.checkpoints) {
       for (const std::string& file : Names(one.directory)) {
         const auto info = files_.Stat(one.directory + "/" + file);
-        if (info && !info->is_directory && inodes[info->inode].checkpoints == 1) one.unique_bytes += info->size_bytes;
+        if (!info || info->is_directory) continue;
+        if (inodes[{info->device, info->inode}].checkpoints == 1) one.unique_bytes += info->size_bytes;
       }
     }
     std::sort(usage.checkpoints.begin(), usage.checkpoints.end(),

@@ -1,5 +1,7 @@
 // What checkpoints cost on disk, and what deleting one would give back. Reads names and sizes only, never content.
 //
+// A file that lies in another data folder counts with the checkpoint that links to it.
+//
 // Files of one job may be hard links to the same bytes, so an inode counts once a job, and deleting a checkpoint frees
 // only what no other folder of the job links to. Links from outside the data directory are not seen.
 #pragma once
@@ -35,6 +37,11 @@ struct DiskUsage {
   std::vector<JobUsage> jobs;                                    // largest first
   std::uint64_t index_bytes = 0, runs_bytes = 0, own_bytes = 0;  // index; logs of runs; the rest of belayd's own
   base::SpaceInfo space;
+  struct Also {
+    std::string path;
+    base::SpaceInfo space;
+  };
+  std::vector<Also> also;             // other data folders of this one, as far as they are there
   std::vector<base::Error> problems;  // what could not be looked at
 };
 

@@ -45,6 +45,12 @@ Json DocumentOf(const std::string& data_dir, const DiskUsage& usage) {
     jobs.push_back(
         {{"project", job.project}, {"job", job.job}, {"bytes", job.bytes}, {"checkpoints", std::move(checkpoints)}});
   }
+  Json also = Json::array();
+  for (const DiskUsage::Also& folder : usage.also) {
+    also.push_back({{"path", folder.path},
+                    {"disk_available_bytes", folder.space.available_bytes},
+                    {"disk_total_bytes", folder.space.total_bytes}});
+  }
   Json problems = Json::array();
   for (const base::Error& problem : usage.problems) problems.push_back(ErrorJson(problem));
   return {{"data_dir", data_dir},
@@ -59,6 +65,7 @@ Json DocumentOf(const std::string& data_dir, const DiskUsage& usage) {
           {"own_bytes", usage.own_bytes},
           {"disk_available_bytes", usage.space.available_bytes},
           {"disk_total_bytes", usage.space.total_bytes},
+          {"also_data_dirs", std::move(also)},
           {"jobs", std::move(jobs)},
           {"problems", std::move(problems)}};
 }
@@ -99,6 +106,10 @@ void PrintText(const std::string& data_dir, const DiskUsage& usage, bool by_job)
        base::Str(base::HumanBytes(usage.runs_bytes), " of runs, ", base::HumanBytes(usage.own_bytes), " of belayd"));
   line("disk", base::Str(base::HumanBytes(usage.space.available_bytes), " free of ",
                          base::HumanBytes(usage.space.total_bytes)));
+  for (const DiskUsage::Also& folder : usage.also) {
+    line("also", base::Str(folder.path, ": ", base::HumanBytes(folder.space.available_bytes), " free of ",
+                           base::HumanBytes(folder.space.total_bytes)));
+  }
 }
 
 base::Result<int> RunDu(const Arguments& arguments) {

@@ -5,6 +5,7 @@
 #include "checkpoint/cli/inspect_shard.h"
 #include "checkpoint/cli/salvage.h"
 #include "checkpoint/format/digest.h"
+#include "checkpoint/spread/reach.h"
 
 namespace belay::checkpoint::cli {
 namespace {
@@ -107,6 +108,10 @@ FileView InspectFile(base::FileSystem& files, const std::string& path, const Fil
   };
   const auto info = files.Stat(path);
   if (!info && info.error().code == Code::kNotFound) {
+    // On a drive that is not there nothing is known to be missing.
+    if (auto reachable = spread::CheckReachable(files, path); !reachable) {
+      return fail(Health::kMissing, std::move(reachable).error());
+    }
     view.bad.push_back({0, view.bytes_expected.value_or(0)});
     return fail(Health::kMissing, {Code::kIncomplete, view.name + " is missing", nullptr});
   }

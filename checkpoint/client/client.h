@@ -159,6 +159,12 @@ struct RestartReport {          // of the last restart of the process
   std::string lost;             // what was not, and why
   double away_seconds = 0;
 };
+struct DataFolderReport {
+  std::string path;
+  std::uint64_t disk_available_bytes = 0, disk_total_bytes = 0;
+  bool retired = false;  // read from, not written to
+  std::string missing;   // why it cannot be used; empty: it is there
+};
 struct DaemonReport {
   std::int32_t pid = 0;
   std::string belay_version, data_dir, socket, writer;
@@ -170,6 +176,7 @@ struct DaemonReport {
   ScrubReport scrub;
   RestartReport restart;
   std::vector<RunInfo> runs;
+  std::vector<DataFolderReport> also;  // data folders beside data_dir
 };
 struct ReindexReport {
   std::uint64_t checkpoints = 0;

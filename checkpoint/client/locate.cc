@@ -49,6 +49,7 @@ std::string Absolute(std::string path) {
 
 struct Candidates {
   std::string data_dir;
+  std::vector<std::string> also;     // data folders beside it
   std::string private_socket;        // where one may be started; empty if a socket was named
   std::vector<std::string> sockets;  // to be tried, in order
 };
@@ -56,6 +57,10 @@ struct Candidates {
 base::Result<Candidates> FindCandidates(const LocateRequest& request) {
   Candidates found;
   BELAY_ASSIGN(found.data_dir, ResolveDataDirectory(request.data_dir));
+  for (const std::string& also : request.also_data_dirs) {
+    BELAY_ASSIGN(std::string folder, ResolveDataDirectory(also));
+    found.also.push_back(std::move(folder));
+  }
   if (const auto named = NamedSocket(request.socket)) {
     found.sockets.push_back(*named);
     return found;
@@ -66,6 +71,19 @@ base::Result<Candidates> FindCandidates(const LocateRequest& request) {
   return found;
 }
 
+// It takes them in at its start only.
+base::Status CheckHasFolders(const DaemonReport& report, const std::vector<std::string>& wanted) {
+  for (const std::string& path : wanted) {
+    const bool has = std::ranges::any_of(
+        report.also, [&](const DataFolderReport& folder) { return folder.path == path && !folder.retired; });
+    if (has) continue;
+    return base::Fail(Code::kInvalidArgument, "the belayd that runs (pid ", report.pid, ", data dir ", report.data_dir,
+                      ") does not write to ", path,
+                      ": stop it first (belay daemon stop), or leave --also-data-dir out");
+  }
+  return {};
+}
+
 base::Result<Located> TryConnect(const Candidates& candidates, const LocateRequest& request, LocateSeams seams) {
   std::string tried;
   for (const std::string& socket : candidates.sockets) {
@@ -73,9 +91,10 @@ base::Result<Located> TryConnect(const Candidates& candidates, const LocateReque
     if (client) {
       Located located{*std::move(client), socket, candidates.data_dir, false, 0};
       // A daemon found by its socket alone may serve another folder than the rules would choose.
-      if (socket != candidates.private_socket) {
+      if (socket != candidates.private_socket || !candidates.also.empty()) {
         BELAY_ASSIGN(const DaemonReport report, located.client->GetDaemonStatus());
         located.data_dir = report.data_dir;
+        BELAY_TRY(CheckHasFolders(report, candidates.also));
       }
       return located;
     }
@@ -167,8 +186,10 @@ std::string BelaydProgram(base::FileSystem& files) {
 }
 
 base::Result<StartedDaemon> StartPrivate(const Candidates& candidates, LocateSeams seams) {
-  return StartDaemon({"--private", "--data-dir", candidates.data_dir, "--socket", candidates.private_socket},
-                     candidates.data_dir, seams);
+  std::vector<std::string> words = {"--private", "--data-dir", candidates.data_dir, "--socket",
+                                    candidates.private_socket};
+  for (const std::string& also : candidates.also) words.insert(words.end(), {"--also-data-dir", also});
+  return StartDaemon(std::move(words), candidates.data_dir, seams);
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ inline constexpr base::Duration kStartWordsPause = std::chrono::seconds(10);
 struct LocateRequest {
   std::optional<std::string> data_dir;  // --data-dir; none: environment, then default
   std::optional<std::string> socket;    // --socket; none: environment, then the rules above
-  std::string program = "belay";        // the name told to the daemon
+  // --also-data-dir: a daemon that is started takes these in, and one that runs must have them.
+  std::vector<std::string> also_data_dirs = {};
+  std::string program = "belay";  // the name told to the daemon
   // A belayd that was started clears away what nobody committed and reads every manifest before it answers, which takes
   // as long as the disk takes. While its process lives it is waited for, so long at most,
   base::Duration start_timeout = kStartPatience;
@@ -71,7 +73,8 @@ struct Located {
   std::int32_t pid = 0;  // of the daemon this call started
 };
 
-// Connects to a running one. kUnavailable says which sockets were tried.
+// Connects to a running one. kUnavailable says which sockets were tried; kInvalidArgument: it runs without one of
+// `also_data_dirs`.
 base::Result<Located> ConnectToDaemon(const LocateRequest& request, LocateSeams seams = RealSeams());
 // The same, but starts a private one if none answers (never if a socket was named) and waits until it does. If it ends
 // instead, the error is WhyItEnded.

@@ -11,6 +11,7 @@
 
 #include "checkpoint/client/shard_reader.h"
 #include "checkpoint/restore/planner.h"
+#include "checkpoint/spread/reach.h"
 #include "runtime/base/check.h"
 #include "runtime/base/clock.h"
 
@@ -258,9 +259,11 @@ Result<std::unique_ptr<Restorer>> Restorer::OpenDirectory(base::FileSystem& file
   if (!manifest) return base::Wrap(std::move(manifest).error(), directory, "/", kManifestName);
   auto restorer = std::make_unique<FileRestorer>(std::move(*manifest));
   for (const ManifestFile& file : restorer->manifest().files) {
-    auto opened = files.Open(directory + "/" + file.name, {});
+    const std::string path = directory + "/" + file.name;
+    auto opened = files.Open(path, {});
     restorer->Add(file, opened ? FileSource(std::move(*opened), 0)
-                               : Result<std::unique_ptr<ByteSource>>(tl::unexpected<Error>(std::move(opened).error())));
+                               : Result<std::unique_ptr<ByteSource>>(
+                                     tl::unexpected<Error>(spread::Explained(files, path, std::move(opened).error()))));
   }
   return std::unique_ptr<Restorer>(std::move(restorer));
 }

@@ -180,6 +180,10 @@ Result<DaemonReport> FromWire(const wire::DaemonReport& report) {
   out.restart = {report.restart().attempts(),    report.restart().failure(), report.restart().from_version(),
                  report.restart().snapshots(),   report.restart().bytes(),   report.restart().lost(),
                  report.restart().away_seconds()};
+  for (const wire::DataFolder& folder : report.also()) {
+    out.also.push_back(
+        {folder.path(), folder.disk_available_bytes(), folder.disk_total_bytes(), folder.retired(), folder.missing()});
+  }
   for (const wire::RunInfo& run : report.runs()) {
     out.runs.push_back({JobFromWire(run.key()), base::Generation(run.generation()), run.world_size(), run.attached(),
                         run.launcher_pid()});

@@ -13,7 +13,8 @@ base::Status AdmitSave(const DiskDemand& demand) {
   // Unsigned sums cannot wrap here: each term is bounded by the memory budget or the disk.
   const std::uint64_t wanted = demand.needed_bytes + demand.promised_bytes + demand.reserve_bytes;
   if (wanted <= demand.available_bytes) return {};
-  return base::Fail(base::Code::kNoSpace, "not enough disk space for a checkpoint: it needs ",
+  return base::Fail(base::Code::kNoSpace, "not enough disk space ",
+                    demand.where.empty() ? "" : "in " + demand.where + " ", "for a checkpoint: it needs ",
                     HumanBytes(demand.needed_bytes), " and ", HumanBytes(demand.reserve_bytes), " stay in reserve",
                     demand.promised_bytes == 0 ? "" : ", other saves take " + HumanBytes(demand.promised_bytes),
                     ", but ", HumanBytes(demand.available_bytes),

@@ -2,13 +2,23 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "runtime/base/result.h"
 
 namespace belay::checkpoint::commit {
 
+// A data folder that is written to.
+struct FolderSpace {
+  std::string path;
+  std::uint64_t device = 0;  // folders with the same share their space
+  std::uint64_t available_bytes = 0;
+  std::optional<base::Error> missing;  // it is not there: nothing can be saved
+};
+
 struct DiskDemand {
+  std::string where;                 // which of several disks, for the message; empty: there is one only
   std::uint64_t needed_bytes = 0;    // of all ranks of this save
   std::uint64_t promised_bytes = 0;  // to saves of other jobs that are not on disk yet
   std::uint64_t reserve_bytes = 0;   // left free for the index, manifests and logs

@@ -237,7 +237,7 @@ void Core::Handle(const RemoveFinished& event) {
   if (Removing(job)) return;
   ContinueBeginning(event.job);
   for (const HeldBegin& held : std::exchange(job.held_begins, {})) {
-    Handle(held.ref, held.request, event.disk_available_bytes, true);
+    Handle(held.ref, held.request, event.space, true);
   }
 }
 

@@ -66,7 +66,7 @@ void Core::Handle(const RequestArrived& event) {
   std::visit(
       [&](const auto& request) {
         if constexpr (std::is_same_v<std::decay_t<decltype(request)>, BeginSnapshot>) {
-          Handle(event.ref, request, event.disk_available_bytes, false);
+          Handle(event.ref, request, event.space, false);
         } else {
           Handle(event.ref, request);
         }

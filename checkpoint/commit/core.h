@@ -97,7 +97,8 @@ class Core {
   std::uint64_t StagingBytesHeld() const;
 
   // snapshots.cc
-  void Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint64_t disk_available_bytes, bool last_try);
+  void Handle(const RequestRef& ref, const BeginSnapshot& request, const std::vector<FolderSpace>& space,
+              bool last_try);
   void Handle(const RequestRef& ref, const WriteWave& request);
   void Handle(const RequestRef& ref, const SealSnapshot& request);
   void Handle(const RequestRef& ref, const AbandonSnapshot& request);
@@ -118,7 +119,8 @@ class Core {
   void AskForManifest(const JobKey& key, bool memory_only);
   void EndSnapshot(const JobKey& key, SnapshotState state);
   SnapshotOutcome OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const;
-  DiskDemand DemandOf(const JobKey& key, std::uint64_t available_bytes) const;
+  base::Status Admit(const JobKey& key, const std::vector<FolderSpace>& space) const;
+  DiskDemand DemandOf(const JobKey& key, const std::vector<FolderSpace>& space, std::uint64_t device) const;
 
   // waves.cc
   base::Result<std::uint64_t> GrantStaging(const JobKey& key, base::Rank rank, std::int32_t world_size,

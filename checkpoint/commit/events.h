@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "checkpoint/commit/admission.h"
 #include "checkpoint/commit/trust.h"
 #include "checkpoint/commit/types.h"
 
@@ -43,7 +44,7 @@ struct Attach {
   std::uint64_t staging_bytes = 0;
   std::string layout_fingerprint;
   Retention retention;
-  std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
+  std::uint64_t window_bytes_min = 0;     // so much will do where there is no room for staging_bytes; 0: it will not
   std::optional<std::int32_t> numa_node;  // where its staging memory had best lie
 };
 struct BeginSnapshot {
@@ -132,7 +133,7 @@ struct ConnectionClosed {
 struct RequestArrived {
   RequestRef ref;
   Request request;
-  std::uint64_t disk_available_bytes = 0;  // now; used by BeginSnapshot
+  std::vector<FolderSpace> space = {};  // now, home first; used by BeginSnapshot
 };
 struct StagingAllocated {
   RequestRef ref;
@@ -177,7 +178,7 @@ struct RemoveFinished {
   JobKey job;
   CheckpointId id;
   std::optional<base::Error> error;
-  std::uint64_t disk_available_bytes = 0;
+  std::vector<FolderSpace> space = {};  // now, home first
 };
 struct PinFinished {
   RequestRef ref;
@@ -225,9 +226,9 @@ struct SuccessorChecked {  // the program that is to take the daemon's place was
 struct StopSignal {};  // SIGTERM: drain and leave; a private daemon first waits for its clients to go
 struct Tick {};        // time has passed: a deadline may be due
 
-using Event =
-    std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
-                 WriteFinished, WaveFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
-                 DamageFound, RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished, SuccessorChecked, StopSignal, Tick>;
+using Event = std::variant<ConnectionOpened, ConnectionClosed, RequestArrived, StagingAllocated, GenerationPersisted,
+                           WriteFinished, WaveFinished, ManifestFinished, DiscardFinished, RemoveFinished, PinFinished,
+                           DamageFound, RepairFinished, QuarantineFinished, TrustFinished, ReindexFinished,
+                           SuccessorChecked, StopSignal, Tick>;
 
 }  // namespace belay::checkpoint::commit

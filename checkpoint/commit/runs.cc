@@ -321,7 +321,8 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
     job.staging.erase(found);
     job.memory.reset();
   }
-  job.staging[request.rank] = StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr, std::nullopt};
+  job.staging[request.rank] =
+      StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr, std::nullopt};
   Do(AllocateStaging{ref, request.job, request.rank, granted, request.numa_node},
      base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(granted),
                " of staging memory", request.numa_node ? base::Str(" for NUMA node ", *request.numa_node) : "",

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "checkpoint/commit/core.h"
+#include "checkpoint/spread/placement.h"
 #include "runtime/base/check.h"
 
 namespace belay::checkpoint::commit {
@@ -31,24 +32,42 @@ base::Result<Attachment> Core::AttachmentOf(ConnectionId connection) const {
   return *own;
 }
 
-DiskDemand Core::DemandOf(const JobKey& key, std::uint64_t available_bytes) const {
+// Room on every disk that this save writes to?
+base::Status Core::Admit(const JobKey& key, const std::vector<FolderSpace>& space) const {
+  std::set<std::uint64_t> asked;
+  for (const FolderSpace& folder : space) {
+    if (folder.missing) return tl::unexpected<Error>(*folder.missing);
+    if (asked.insert(folder.device).second) BELAY_TRY(AdmitSave(DemandOf(key, space, folder.device)));
+  }
+  return {};
+}
+
+DiskDemand Core::DemandOf(const JobKey& key, const std::vector<FolderSpace>& space, std::uint64_t device) const {
   DiskDemand demand;
-  demand.available_bytes = available_bytes;
-  demand.reserve_bytes = config_.disk_reserve_bytes;
+  const auto first = std::ranges::find(space, device, &FolderSpace::device);
+  demand.available_bytes = first->available_bytes;
+  if (space.size() > 1) demand.where = first->path;
+  // What is kept in reserve belongs to home.
+  if (first == space.begin()) demand.reserve_bytes = config_.disk_reserve_bytes;
+  const auto goes_here = [&](base::Rank rank) {
+    return space[spread::FolderOfRank(rank, space.size())].device == device;
+  };
   const Job& job = state_.jobs.at(key);
   std::uint64_t largest = 0;
-  std::size_t known = 0;
   for (const auto& [rank, slot] : job.staging) {
     if (rank.value() >= job.world_size) continue;
-    demand.needed_bytes += slot.image_bytes;
+    if (goes_here(rank)) demand.needed_bytes += slot.image_bytes;
     largest = std::max(largest, slot.image_bytes);
-    ++known;
   }
   // Ranks that have not attached yet will need about what the others do.
-  demand.needed_bytes += largest * (static_cast<std::size_t>(job.world_size) - known);
+  for (std::int32_t i = 0; i < job.world_size; ++i) {
+    const base::Rank rank(i);
+    if (!job.staging.contains(rank) && goes_here(rank)) demand.needed_bytes += largest;
+  }
   for (const auto& [other, their] : state_.jobs) {
     if (other == key || !their.snapshot || their.snapshot->failure) continue;
     for (const auto& [rank, slot] : their.staging) {
+      if (!goes_here(rank)) continue;
       const auto part = their.snapshot->parts.find(rank);
       if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling ||
           part->second.phase == PartPhase::kSealed) {
@@ -68,7 +87,7 @@ void Core::RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank
   Answer(ref, std::move(error));
 }
 
-void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint64_t disk_available_bytes,
+void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, const std::vector<FolderSpace>& space,
                   bool last_try) {
   const auto attachment = AttachmentOf(ref.connection);
   if (!attachment) return Answer(ref, attachment.error());
@@ -112,7 +131,7 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, std::uint
   if (RestartDrains()) {  // the ranks put the save off, and find the new belayd
     return RefuseBegin(ref, key, rank, request.step, Refused(Code::kBusy, "belayd is about to restart"));
   }
-  if (auto admitted = AdmitSave(DemandOf(key, disk_available_bytes)); !admitted) {
+  if (auto admitted = Admit(key, space); !admitted) {
     if (!last_try && (ApplyRetention(key) > 0 || Removing(job))) {
       job.held_begins.push_back(HeldBegin{ref, request});  // answered when the deletions are through
       return;

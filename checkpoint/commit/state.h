@@ -79,8 +79,8 @@ struct FormerHolder {
 // Staging memory of one rank. `holds` names the complete snapshot in it.
 struct StagingSlot {
   std::uint64_t bytes = 0;
-  std::uint64_t image_bytes = 0;  // what a save of this rank writes; more than `bytes` where it saves in waves
-  bool allocated = false;         // false while the daemon makes it
+  std::uint64_t image_bytes = 0;          // what a save of this rank writes; more than `bytes` where it saves in waves
+  bool allocated = false;                 // false while the daemon makes it
   std::optional<std::int32_t> numa_node;  // that was asked for
   bool IsWindow() const { return bytes < image_bytes; }
   std::optional<CheckpointId> holds;

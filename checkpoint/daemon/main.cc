@@ -1,12 +1,16 @@
 // belayd: the checkpoint service of one node. README.md beside this file.
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <cxxopts.hpp>
 
@@ -15,6 +19,7 @@
 #include "checkpoint/daemon/startup.h"
 #include "checkpoint/daemon/successor.h"
 #include "checkpoint/index/rocksdb_index.h"
+#include "checkpoint/spread/join.h"
 #include "checkpoint/staging/memory_budget.h"
 #include "runtime/base/environment.h"
 #include "runtime/base/log.h"
@@ -28,11 +33,13 @@ namespace {
 using base::Code;
 
 constexpr std::uint64_t kLogBytesMax = 16 * base::kMiB;
+constexpr int kWritersMax = 16;
 constexpr auto kLockWait = std::chrono::seconds(5);     // for a daemon that is just leaving
 constexpr auto kForcedLeave = std::chrono::seconds(2);  // for answers and the log, when told to leave at once
 
 struct Flags {
   std::string data_dir;
+  spread::Wishes folders;
   std::string socket;
   bool is_private = false;
   double linger_seconds = 2;
@@ -49,6 +56,8 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
   // clang-format off
   options.add_options()
       ("data-dir", "where checkpoints live (default: BELAY_DATA_DIR, else ~/.local/share/belay)", cxxopts::value<std::string>())
+      ("also-data-dir", "a folder on another drive, to write to it too; remembered; may be repeated", cxxopts::value<std::string>())
+      ("drop-data-dir", "write no more to such a folder; forget it, with what it holds, if it is gone; may be repeated", cxxopts::value<std::string>())
       ("socket", "Unix socket to listen on (default: the data directory's private one)", cxxopts::value<std::string>())
       ("private", "serve one user, and leave when nobody is connected any more")
       ("linger", "seconds to stay after the last client left (with --private)", cxxopts::value<double>()->default_value("2"))
@@ -77,6 +86,12 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
     std::optional<std::string> data_dir;
     if (parsed.count("data-dir") != 0) data_dir = parsed["data-dir"].as<std::string>();
     BELAY_ASSIGN(flags.data_dir, ResolveDataDirectory(data_dir));
+    for (const auto& word : parsed.arguments()) {
+      const bool also = word.key() == "also-data-dir";
+      if (!also && word.key() != "drop-data-dir") continue;
+      BELAY_ASSIGN(std::string folder, ResolveDataDirectory(word.value()));
+      (also ? flags.folders.also : flags.folders.drop).push_back(std::move(folder));
+    }
     if (parsed.count("socket") != 0) {
       flags.socket = parsed["socket"].as<std::string>();
     } else {
@@ -131,6 +146,13 @@ struct Serving {
   std::string writer;  // finding out takes a file
 };
 
+std::string FreshId() {
+  std::array<char, 33> text{};
+  std::snprintf(text.data(), text.size(), "%016llx%016llx", static_cast<unsigned long long>(base::RandomSeed()),
+                static_cast<unsigned long long>(base::RandomSeed()));
+  return text.data();
+}
+
 ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::function<void()> forced_exit) {
   const Flags& flags = serving.flags;
   ServiceOptions options;
@@ -164,24 +186,30 @@ base::Result<std::optional<Next>> ServeOnce(Serving& serving, TakenOver begin) {
   base::FileSystem& files = base::PosixFileSystem();
   base::Clock& clock = base::SystemClock();
   const Flags& flags = serving.flags;
-  const index::Folders folders(flags.data_dir);
 
   // A write to a disk that hangs cannot be ended: whoever forces the daemon out wants its lock and its memory back.
   // Every state of the disk is one that a start cleans up, so the process may end where it stands.
   bool forced = false;
-  const ServiceOptions options = OptionsOf(serving, begin, [&forced, &clock] {
+  ServiceOptions options = OptionsOf(serving, begin, [&forced, &clock] {
     forced = true;
     std::thread([&clock] {
       clock.SleepFor(kForcedLeave);
       ::_exit(0);
     }).detach();
   });
+  BELAY_ASSIGN(options.folders, spread::Join(files, flags.data_dir, flags.folders, FreshId));
+  const index::Folders folders(flags.data_dir, options.folders);
+  // One or two ranks at a time for each drive.
+  options.writers = std::clamp(2 * static_cast<int>(folders.others().size() + 1), options.writers, kWritersMax);
   BELAY_ASSIGN(Recovered recovered, Recover(files, folders, options.uid, OpenRocksIndex));
   std::size_t checkpoints = 0;
   for (const auto& [key, job] : recovered.catalogue) checkpoints += job.checkpoints.size();
   std::unique_ptr<base::Listener> listener = std::move(begin.listener);
   if (listener == nullptr) {
     BELAY_ASSIGN(listener, base::UnixTransport().Listen(flags.socket));
+  }
+  for (const spread::OtherFolder& other : folders.others()) {
+    base::LogInfo("data_folder", {{"folder", other.path}, {"retired", other.retired}});
   }
   base::LogInfo("serving", {{"data_dir", flags.data_dir},
                             {"socket", flags.socket},
@@ -244,6 +272,7 @@ base::Error Restart(const Serving& serving, const Next& next) {
 base::Status Serve(const Flags& flags, base::SignalWatcher& signals, const ProgramOnDisk& program, TakenOver begin) {
   base::FileSystem& files = base::PosixFileSystem();
   const std::string own = index::Folders(flags.data_dir).OwnFolder();
+  BELAY_TRY(spread::CheckIsHome(files, flags.data_dir));
   if (auto made = base::MakeDirectories(files, own); !made) {
     return base::Wrap(made.error(), "cannot use the data directory ", flags.data_dir);
   }

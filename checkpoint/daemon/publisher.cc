@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "checkpoint/commit/manifest_assembly.h"
+#include "checkpoint/index/other_folders.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/fault_points.h"
 #include "runtime/base/log.h"
@@ -120,8 +121,8 @@ void Publisher::SweepJob(const commit::JobKey& job) {
     const std::string directory = folder + "/" + name;
     const auto committed = IsThere(files_, directory + "/" + std::string(kManifestName));
     if (committed && *committed) continue;
-    const base::Status removed =
-        committed ? index::RemoveLeftover(files_, directory) : base::Status(tl::unexpected(committed.error()));
+    const base::Status removed = committed ? index::RemoveLeftover(files_, folders_, directory)
+                                           : base::Status(tl::unexpected(committed.error()));
     if (removed)
       base::LogInfo("leftover_removed", {{"folder", directory}});
     else
@@ -205,7 +206,7 @@ commit::DiscardFinished Publisher::Discard(const commit::DiscardFiles& order) {
 // --- deletions ---
 
 commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) {
-  commit::RemoveFinished event{order.job, order.id, std::nullopt, 0};
+  commit::RemoveFinished event{order.job, order.id, std::nullopt, {}};
   const std::string directory = folders_.Checkpoint(order.job, order.id);
   base::Status removed = base::FaultPoint("retention.before_mark");
   if (removed) removed = DeleteOrFail(directory);
@@ -222,7 +223,7 @@ commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) 
     batch.Delete(index::CheckpointRecordKey(order.job, order.id));
     WriteIndexOrLog(batch);
   }
-  if (const auto space = files_.Space(folders_.data_dir())) event.disk_available_bytes = space->available_bytes;
+  event.space = index::SpaceOf(files_, folders_);
   return event;
 }
 
@@ -231,11 +232,13 @@ base::Status Publisher::DeleteOrFail(const std::string& directory) {
   const std::string manifest = directory + "/" + std::string(kManifestName);
   BELAY_ASSIGN(const bool committed, IsThere(files_, manifest));
   if (committed) {
+    // Not half of it: while its other half is away, it stays what it is.
+    BELAY_TRY(index::CheckDeletable(files_, folders_, directory));
     BELAY_TRY(files_.Rename(manifest, directory + "/" + std::string(index::kDeletedManifestName)));
     BELAY_TRY(files_.SyncDirectory(directory));
     BELAY_TRY(base::FaultPoint("retention.after_mark"));
   }
-  return index::RemoveLeftover(files_, directory);
+  return index::RemoveLeftover(files_, folders_, directory);
 }
 
 // --- marks ---

@@ -7,6 +7,7 @@
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/index/folders.h"
+#include "checkpoint/spread/reach.h"
 #include "runtime/base/shared_memory.h"
 
 namespace belay::checkpoint {
@@ -47,9 +48,10 @@ base::Result<OpenedFiles> OpenDiskFiles(base::FileSystem& files, const std::stri
     if (!listed) {
       return base::Fail(Code::kNotFound, "the manifest in ", directory, " lists no file '", name.substr(0, 200), "'");
     }
-    BELAY_ASSIGN(const auto file, files.Open(directory + "/" + name, {}));
-    BELAY_ASSIGN(const std::uint64_t bytes, file->Size());
-    base::UniqueFd copy(::fcntl(file->Descriptor(), F_DUPFD_CLOEXEC, 0));
+    const auto file = files.Open(directory + "/" + name, {});
+    if (!file) return tl::unexpected(spread::Explained(files, directory + "/" + name, file.error()));
+    BELAY_ASSIGN(const std::uint64_t bytes, (*file)->Size());
+    base::UniqueFd copy(::fcntl((*file)->Descriptor(), F_DUPFD_CLOEXEC, 0));
     if (!copy.valid()) return base::FailErrno(errno, "cannot hand out " + directory + "/" + name);
     AddFile(opened, name, 0, bytes, std::move(copy));
   }

@@ -6,6 +6,7 @@
 
 #include "checkpoint/format/digest.h"
 #include "checkpoint/format/shard_file.h"
+#include "checkpoint/spread/reach.h"
 #include "runtime/base/fault_points.h"
 #include "runtime/base/units.h"
 
@@ -96,7 +97,7 @@ Status WriteAnew(base::FileSystem& files, const std::string& path, std::span<con
 
 Status RepairOrFail(base::FileSystem& files, const std::string& directory, const commit::RepairFile& order,
                     std::span<const std::byte> staging) {
-  const std::string path = directory + "/" + order.file.name;
+  BELAY_ASSIGN(const std::string path, spread::PlaceOfFile(files, directory + "/" + order.file.name));
   BELAY_ASSIGN(const Manifest manifest, DecodeManifest(order.manifest));
   if (order.file.name == kManifestName) return base::WriteFileDurably(files, path, order.manifest);
   const auto expected = std::find_if(manifest.files.begin(), manifest.files.end(),
@@ -121,7 +122,7 @@ Status RepairOrFail(base::FileSystem& files, const std::string& directory, const
     return written;
   }
   BELAY_TRY(files.Rename(temporary, path));
-  return files.SyncDirectory(directory);
+  return files.SyncDirectory(base::ParentPath(path));
 }
 
 }  // namespace
@@ -187,7 +188,7 @@ ScrubResult Scrub(base::FileSystem& files, const std::string& directory, const S
   if (const auto still = ReadManifest(files, directory); !still && still.error().code == Code::kNotFound) {
     return ScrubResult{order, {}, 0, std::nullopt, false};
   }
-  result.error = checked.error();
+  result.error = spread::Explained(files, directory + "/" + next->name, checked.error());
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include "checkpoint/daemon/shard_writer.h"
 #include "checkpoint/daemon/wire.h"
 #include "checkpoint/format/strict_json.h"
+#include "checkpoint/index/other_folders.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/host.h"
 #include "runtime/base/log.h"
@@ -31,7 +32,7 @@ std::string TimeText(std::int64_t unix_seconds) {
 Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& clock, ServiceParts parts,
                  std::unique_ptr<base::Index> index, commit::Catalogue catalogue, std::vector<commit::HandedJob> handed)
     : options_(std::move(options)),
-      folders_(options_.data_dir),
+      folders_(options_.data_dir, options_.folders),
       files_(files),
       clock_(clock),
       started_(clock.Now()),
@@ -163,9 +164,9 @@ void Service::StoreScrubProgress() {
 void Service::RequestCame(commit::RequestRef ref, const wire::Request& message) {
   auto request = FromWire(message);
   if (!request) return AnswerFailure(ref, request.error());
-  commit::RequestArrived event{ref, *std::move(request), 0};
+  commit::RequestArrived event{ref, *std::move(request), {}};
   if (std::holds_alternative<commit::BeginSnapshot>(event.request)) {
-    if (const auto space = files_.Space(options_.data_dir)) event.disk_available_bytes = space->available_bytes;
+    event.space = index::SpaceOf(files_, folders_);
   }
   Post(std::move(event));
 }
@@ -214,6 +215,19 @@ void Service::FillReport(wire::DaemonReport& report) {
     report.set_disk_total_bytes(space->total_bytes);
   }
   FillRestartReport(*report.mutable_restart());
+  for (const spread::OtherFolder& other : folders_.others()) {
+    wire::DataFolder& folder = *report.add_also();
+    folder.set_path(other.path);
+    folder.set_retired(other.retired);
+    if (const base::Status here = spread::CheckHere(files_, folders_.home_id(), other); !here) {
+      folder.set_missing(here.error().Text());
+      continue;
+    }
+    const auto space = files_.Space(other.path);
+    if (!space) continue;
+    folder.set_disk_available_bytes(space->available_bytes);
+    folder.set_disk_total_bytes(space->total_bytes);
+  }
   report.set_writer(options_.writer);
   report.set_private_(options_.core.is_private);
 }

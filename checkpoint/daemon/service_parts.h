@@ -14,6 +14,7 @@
 #include "checkpoint/daemon/connection_hub.h"
 #include "checkpoint/daemon/scrub_plan.h"
 #include "checkpoint/daemon/worker_pool.h"
+#include "checkpoint/spread/data_folders.h"
 #include "checkpoint/staging/staging_pool.h"
 #include "runtime/base/transport.h"
 
@@ -30,6 +31,7 @@ struct LastRestart {
 
 struct ServiceOptions {
   std::string data_dir;
+  spread::DataFolders folders;  // beside it
   std::string socket;
   std::string version;
   std::string writer;  // how files are written here, for the report

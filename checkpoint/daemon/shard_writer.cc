@@ -1,10 +1,14 @@
 #include "checkpoint/daemon/shard_writer.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "checkpoint/commit/manifest_assembly.h"
 #include "checkpoint/format/digest.h"
+#include "checkpoint/index/other_folders.h"
 #include "runtime/base/fault_points.h"
 #include "runtime/base/log.h"
 #include "runtime/base/units.h"
@@ -101,43 +105,96 @@ base::Result<bool> IsFile(base::FileSystem& files, const std::string& path, cons
   return read == header.size() && Sha256Hex(std::span<const std::byte>(header)) == wanted.header_sha256;
 }
 
-// A second name for what the last checkpoint has already. Not finding it there is no failure: then it is written.
-bool LinkUnchanged(base::FileSystem& files, const std::string& previous, const std::string& path,
-                   const ManifestFile& wanted) {
-  base::Status linked = base::FaultPoint("write.before_link");
-  if (linked) {
-    const auto same = IsFile(files, previous, wanted);
-    if (same && !*same) return false;
-    linked = same ? files.Link(previous, path) : base::Status(tl::unexpected(same.error()));
-  }
-  if (!linked) base::LogWarning("written_again", {{"file", path}, {"why", linked.error().Text()}});
-  return linked.has_value();
-}
+// One rank's files, in home and in another data folder.
+class RankWriter {
+ public:
+  RankWriter(base::FileSystem& files, const index::Folders& folders, const commit::StartWrite& order)
+      : files_(files), folders_(folders), order_(order), home_(folders.Checkpoint(order.job, order.id)) {}
 
-base::Status WriteAll(base::FileSystem& files, const index::Folders& folders, const commit::StartWrite& order,
-                      const std::vector<commit::InspectedFile>& inspected, std::span<const std::byte> staging) {
-  const std::string directory = folders.Checkpoint(order.job, order.id);
-  BELAY_TRY(base::FaultPoint("write.before_data"));
-  BELAY_TRY(base::MakeDirectories(files, directory));
-  for (std::size_t i = 0; i < order.files.size(); ++i) {
-    const commit::SealedFile& file = order.files[i];
-    const std::string path = directory + "/" + file.name;
-    if (file.streamed_from) {
-      BELAY_TRY(FinishStreamed(files, path, staging.subspan(file.offset, *file.streamed_from), file.bytes));
-      continue;
+  base::Status Write(const std::vector<commit::InspectedFile>& inspected, std::span<const std::byte> staging) {
+    BELAY_TRY(base::FaultPoint("write.before_data"));
+    BELAY_TRY(base::MakeDirectories(files_, home_));
+    const spread::OtherFolder* other = index::FolderFor(folders_, order_.rank);
+    for (std::size_t i = 0; i < order_.files.size(); ++i) {
+      const commit::SealedFile& file = order_.files[i];
+      if (file.origin && order_.previous && LinkUnchanged(file.name, inspected[i].manifest)) continue;
+      BELAY_ASSIGN(const std::string directory, FolderIn(other));
+      const std::string path = directory + "/" + file.name;
+      if (file.streamed_from) {
+        BELAY_TRY(FinishStreamed(files_, path, staging.subspan(file.offset, *file.streamed_from), file.bytes));
+      } else {
+        BELAY_TRY(WriteImage(files_, path, staging.subspan(file.offset, file.bytes), true));
+      }
+      if (other != nullptr) elsewhere_[file.name] = directory;
     }
-    const auto image = staging.subspan(file.offset, file.bytes);
-    if (file.origin && order.previous) {
-      const std::string previous = folders.Checkpoint(order.job, *order.previous) + "/" + file.name;
-      if (LinkUnchanged(files, previous, path, inspected[i].manifest)) continue;
-    }
-    BELAY_TRY(WriteImage(files, path, image, true));
+    BELAY_TRY(WriteImage(files_, home_ + "/" + RecordsFileName(order_.rank), std::as_bytes(std::span(*order_.records)),
+                         false));
+    BELAY_TRY(base::FaultPoint("write.after_rename"));
+    BELAY_TRY(LinkFromHome());
+    return files_.SyncDirectory(home_);
   }
-  BELAY_TRY(WriteImage(files, directory + "/" + RecordsFileName(order.rank), std::as_bytes(std::span(*order.records)),
-                       false));
-  BELAY_TRY(base::FaultPoint("write.after_rename"));
-  return files.SyncDirectory(directory);
-}
+
+ private:
+  // The checkpoint's folder there; null: home.
+  base::Result<std::string> FolderIn(const spread::OtherFolder* other) {
+    if (other == nullptr) return home_;
+    return index::MakeInOther(files_, folders_, *other, order_.job, order_.id);
+  }
+
+  // A second name for what the last checkpoint has already, in the data folder where it lies. Not finding it there is
+  // no failure: then it is written.
+  bool LinkUnchanged(const std::string& name, const ManifestFile& wanted) {
+    const base::Status linked = base::FaultPoint("write.before_link");
+    const auto same = linked ? TryLink(name, wanted) : base::Result<bool>(tl::unexpected(linked.error()));
+    if (!same) base::LogWarning("written_again", {{"file", home_ + "/" + name}, {"why", same.error().Text()}});
+    return same.value_or(false);
+  }
+
+  base::Result<bool> TryLink(const std::string& name, const ManifestFile& wanted) {
+    const std::string previous = folders_.Checkpoint(order_.job, *order_.previous) + "/" + name;
+    BELAY_ASSIGN(const bool same, IsFile(files_, previous, wanted));
+    if (!same) return false;
+    BELAY_ASSIGN(const auto target, files_.ReadLink(previous));
+    if (!target) {
+      BELAY_TRY(files_.Link(previous, home_ + "/" + name));
+      return true;
+    }
+    for (const spread::OtherFolder& other : folders_.others()) {
+      // A folder that is not written to any more gets no new names either, so that it empties.
+      if (other.retired || *target != folders_.CheckpointIn(other, order_.job, *order_.previous) + "/" + name) continue;
+      BELAY_ASSIGN(const std::string directory, FolderIn(&other));
+      BELAY_TRY(files_.Link(*target, directory + "/" + name));
+      elsewhere_[name] = directory;
+      return true;
+    }
+    return false;
+  }
+
+  // What lies in another data folder is durable there before home says so.
+  base::Status LinkFromHome() {
+    if (elsewhere_.empty()) return {};
+    std::set<std::string> changed;
+    for (const auto& [name, directory] : elsewhere_) changed.insert(directory);
+    for (const std::string& directory : changed) BELAY_TRY(files_.SyncDirectory(directory));
+    BELAY_TRY(base::FaultPoint("spread.before_link"));
+    for (const auto& [name, directory] : elsewhere_) {
+      const std::string link = home_ + "/" + name;
+      base::Status linked = files_.LinkSymbolic(directory + "/" + name, link);
+      if (!linked && linked.error().code == Code::kAlreadyExists) {  // left by a save of this step that failed
+        BELAY_TRY(files_.Remove(link));
+        linked = files_.LinkSymbolic(directory + "/" + name, link);
+      }
+      BELAY_TRY(linked);
+    }
+    return base::FaultPoint("spread.after_link");
+  }
+
+  base::FileSystem& files_;
+  const index::Folders& folders_;
+  const commit::StartWrite& order_;
+  const std::string home_;
+  std::map<std::string, std::string> elsewhere_;  // file to the folder that it lies in, if that is not home's
+};
 
 base::Status WritePiece(base::FileSystem& files, const index::Folders& folders, const commit::WriteWavePiece& order,
                         std::span<const std::byte> staging) {
@@ -145,9 +202,13 @@ base::Status WritePiece(base::FileSystem& files, const index::Folders& folders, 
   if (piece.offset > staging.size() || piece.bytes > staging.size() - piece.offset) {
     return base::Fail(Code::kInvalidArgument, "a wave of ", piece.name, " lies outside the staging memory");
   }
-  const std::string directory = folders.Checkpoint(order.job, order.id);
+  const std::string home = folders.Checkpoint(order.job, order.id);
+  if (order.first) BELAY_TRY(base::MakeDirectories(files, home));
+  const spread::OtherFolder* other = index::FolderFor(folders, order.rank);
+  BELAY_ASSIGN(const std::string directory, other == nullptr
+                                                ? base::Result<std::string>(home)
+                                                : index::MakeInOther(files, folders, *other, order.job, order.id));
   const std::string temporary = directory + "/" + piece.name + ".tmp";
-  if (order.first) BELAY_TRY(base::MakeDirectories(files, directory));
   const auto mode = order.first ? base::OpenOptions::Mode::kCreateOrTruncate : base::OpenOptions::Mode::kReadWrite;
   BELAY_ASSIGN(auto file, files.Open(temporary, {.mode = mode, .bulk = true}));
   if (order.first) BELAY_TRY(file->Preallocate(piece.file_bytes));
@@ -179,7 +240,7 @@ commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock
   }
   finished.files = *std::move(inspected);
   if (order.inspect_only) return finished;
-  if (auto written = WriteAll(files, folders, order, finished.files, staging); !written) {
+  if (auto written = RankWriter(files, folders, order).Write(finished.files, staging); !written) {
     finished.error = written.error();
   }
   finished.seconds = std::chrono::duration<double>(clock.Now() - began).count();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "checkpoint/index/other_folders.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/log.h"
 
@@ -46,8 +47,10 @@ base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::
   if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
     base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read
   }
+  const std::vector<std::string> strays = index::FindStrays(files, folders);
+  found.leftovers.insert(found.leftovers.end(), strays.begin(), strays.end());
   for (const std::string& leftover : found.leftovers) {
-    const base::Status removed = index::RemoveLeftover(files, leftover);
+    const base::Status removed = index::RemoveLeftover(files, folders, leftover);
     if (removed)
       base::LogInfo("leftover_removed", {{"folder", leftover}});
     else

@@ -4,6 +4,9 @@
 #include <functional>
 #include <set>
 
+#include "checkpoint/index/other_folders.h"
+#include "checkpoint/spread/reach.h"
+
 namespace belay::checkpoint::index {
 
 using base::Code;
@@ -137,12 +140,13 @@ class Walk {
       return;
     }
     for (const ManifestFile& file : manifest->files) {
-      const auto info = files_.Stat(directory + "/" + file.name);
+      const std::string place = directory + "/" + file.name;
+      const auto info = files_.Stat(place);
       if (!info || info->size_bytes != file.bytes) {
         found_.problems.push_back(
-            base::Str(directory, "/", file.name, ": ",
+            base::Str(place, ": ",
                       info ? base::Str("has ", info->size_bytes, " bytes, the manifest says ", file.bytes)
-                           : info.error().Text()));
+                           : spread::Explained(files_, place, info.error()).Text()));
       }
     }
     job.checkpoints[id] = InfoOf(*manifest, has(kPinnedName));
@@ -234,17 +238,7 @@ base::Status SyncWhatIsNew(base::FileSystem& files, const Folders& folders, cons
     }
   }
   for (const std::string& folder : changed) BELAY_TRY(files.SyncDirectory(folder));
-  return {};
-}
-
-base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory) {
-  // Its manifest's end may not be durable yet. Were files to go first, a power loss could leave a manifest without
-  // them.
-  const auto info = files.Stat(directory);
-  if (info && info->is_directory) BELAY_TRY(files.SyncDirectory(directory));
-  BELAY_TRY(base::RemoveTree(files, directory));
-  const std::string parent = base::ParentPath(directory);
-  return base::Exists(files, parent) ? files.SyncDirectory(parent) : base::Status();
+  return SyncOtherFolders(files, folders);
 }
 
 commit::CommittedInfo InfoOf(const Manifest& manifest, bool pinned) {

@@ -4,6 +4,8 @@
 //   <data dir>/<project>/<job>/step-000001200.gen-3/          a checkpoint if it holds manifest.json, else left over
 //   <data dir>/<project>/<job>/step-.../.pinned, .quarantined, .trust  marks (checkpoint/format)
 //   <data dir>/.belayd/{index,index.reserve,lock,belayd.log}  the daemon's own
+//
+// With several data folders this one is home; the others are in other_folders.h.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +16,7 @@
 #include "checkpoint/commit/types.h"
 #include "checkpoint/format/marks.h"
 #include "checkpoint/index/schema.h"
+#include "checkpoint/spread/data_folders.h"
 #include "runtime/base/file_system.h"
 #include "runtime/base/result.h"
 
@@ -24,8 +27,11 @@ inline constexpr std::uint64_t kManifestBytesMax = 64U << 20;
 
 class Folders {
  public:
-  explicit Folders(std::string data_dir) : data_dir_(std::move(data_dir)) {}
+  explicit Folders(std::string data_dir, spread::DataFolders all = {})
+      : data_dir_(std::move(data_dir)), all_(std::move(all)) {}
   const std::string& data_dir() const { return data_dir_; }
+  const std::string& home_id() const { return all_.id; }
+  const std::vector<spread::OtherFolder>& others() const { return all_.others; }
   std::string OwnFolder() const { return data_dir_ + "/.belayd"; }
   std::string Index() const { return OwnFolder() + "/index"; }
   // Space that is given back when the disk is full, so that the index and generations can still be written.
@@ -34,10 +40,15 @@ class Folders {
   std::string Checkpoint(const commit::JobKey& job, const commit::CheckpointId& id) const {
     return Job(job) + "/" + CheckpointDirectoryName(id.step, id.generation);
   }
+  std::string CheckpointIn(const spread::OtherFolder& other, const commit::JobKey& job,
+                           const commit::CheckpointId& id) const {
+    return other.path + "/" + job.project + "/" + job.job + "/" + CheckpointDirectoryName(id.step, id.generation);
+  }
   std::string GenerationFile(const commit::JobKey& job) const { return Job(job) + "/.generation"; }
 
  private:
   std::string data_dir_;
+  spread::DataFolders all_;
 };
 
 base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders, const commit::JobKey& job,
@@ -65,9 +76,6 @@ base::Status CheckSeen(const Folders& folders, const commit::Catalogue& known, c
 
 // Adds what `known` says of unseen folders: an error of the disk must not make a run forget its checkpoints.
 void KeepUnseen(const Folders& folders, const commit::Catalogue& known, Found& found);
-
-// Deletes, durably, what is left of a checkpoint that is none (any more), or a file that never got its name.
-base::Status RemoveLeftover(base::FileSystem& files, const std::string& directory);
 
 commit::CommittedInfo InfoOf(const Manifest& manifest, bool pinned);
 

@@ -114,6 +114,7 @@ int ExplainCommand(std::span<const std::string> args) {
                      {"job", options.job},
                      {"world_size", options.ranks},
                      {"data_dir", options.data_dir},
+                     {"also_data_dirs", options.also_data_dirs},
                      {"socket", plan.socket},
                      {"daemon", plan.daemon},
                      {"resume_step", plan.resume_step ? json(Str(*plan.resume_step)) : json(nullptr)},
@@ -144,6 +145,7 @@ int ExplainCommand(std::span<const std::string> args) {
   line("program", ShellCommand(options.program));
   line("folder", options.working_directory);
   line("data", options.data_dir);
+  for (const std::string& also : options.also_data_dirs) line("also", also);
   line("belayd", plan.daemon);
   line("resume", plan.resume);
   line("logs", folder.attempts_path + "/gen-<g>/");

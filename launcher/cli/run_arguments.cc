@@ -39,6 +39,7 @@ constexpr OptionSpec kSpecs[] = {
     {"grace", "", "TIME", "time for the last save after a stop; default: 60s", "BELAY_GRACE_SECONDS", false},
     {"max-restarts", "", "COUNT", "restarts after failures; default: 3", "BELAY_MAX_RESTARTS", false},
     {"data-dir", "", "DIR", "where checkpoints live; default: ~/.local/share/belay", "BELAY_DATA_DIR", false},
+    {"also-data-dir", "", "DIR", "a folder on another drive, to write to it too; may be repeated", "", true},
     {"socket", "", "PATH", "the belayd to use; default: found, or a private one started", "BELAY_SOCKET", false},
     {"log-dir", "", "DIR", "where run directories go; default: below the data dir", "BELAY_LOG_DIR", false},
     {"launch-timeout", "", "TIME", "how long the ranks may take to come up; default: 60s", "BELAY_LAUNCH_TIMEOUT",
@@ -233,6 +234,12 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
   BELAY_TRY(CheckName("--job", options.job));
   options.data_dir_given = parsed.Has("data-dir");
   BELAY_ASSIGN(options.data_dir, host.resolve_data_dir(parsed.Get("data-dir")));
+  if (const auto it = parsed.values.find("also-data-dir"); it != parsed.values.end()) {
+    for (const auto& mention : it->second) {
+      BELAY_ASSIGN(std::string folder, host.resolve_data_dir(mention.front()));
+      options.also_data_dirs.push_back(std::move(folder));
+    }
+  }
   options.socket = parsed.Get("socket").value_or("");
   if (!options.socket.empty()) options.socket = Absolute(options.socket, host.working_directory);
   options.log_dir = parsed.Get("log-dir").value_or("");

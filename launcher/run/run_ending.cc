@@ -51,6 +51,7 @@ std::vector<std::string> ResumeCommand(const RunOptions& options) {
   add(options.project != defaults.project, "--project", options.project);
   add(true, "--job", options.job);
   add(options.data_dir_given, "--data-dir", options.data_dir);
+  for (const std::string& also : options.also_data_dirs) add(true, "--also-data-dir", also);
   add(!options.socket.empty(), "--socket", options.socket);
   add(!options.log_dir_given.empty(), "--log-dir", options.log_dir_given);
   add(options.wdir_given, "--wdir", options.working_directory);

@@ -82,6 +82,7 @@ class RunLoop {
             checkpoint::LocateRequest{
                 .data_dir = options.data_dir_given ? std::optional(options.data_dir) : std::nullopt,
                 .socket = options.socket.empty() ? std::nullopt : std::optional(options.socket),
+                .also_data_dirs = options.also_data_dirs,
                 .still_starting =
                     [events = events_](const std::string& words) {
                       events->Push({.say = Str("belay: ", words, "\n")});

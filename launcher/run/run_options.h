@@ -26,9 +26,10 @@ struct RunOptions {
   bool job_named_by_user = false;
   std::string data_dir;  // absolute; the default filled in
   bool data_dir_given = false;
-  std::string socket;         // empty: belay decides
-  std::string log_dir;        // of this job; empty: below the data dir
-  std::string log_dir_given;  // --log-dir itself, absolute
+  std::vector<std::string> also_data_dirs;  // absolute; as given
+  std::string socket;                       // empty: belay decides
+  std::string log_dir;                      // of this job; empty: below the data dir
+  std::string log_dir_given;                // --log-dir itself, absolute
   bool quiet = false;
   ProgressMode progress = ProgressMode::kAuto;
   bool json = false;

@@ -35,6 +35,7 @@ enum class RetryClass : std::uint8_t {
   X(111, Internal, DoNotRetry, Internal, "a bug in belay")                                                        \
   X(112, Cancelled, DoNotRetry, Internal, "the operation was given up because its owner stopped")                 \
   X(113, OutOfMemory, DoNotRetry, OsError, "memory could not be had")                                             \
+  X(114, FolderMissing, DoNotRetry, Unavailable, "a data folder is not there: its drive is not mounted")          \
   X(200, Corrupt, DoNotRetry, BadData, "stored bytes do not match their digest or do not decode")                 \
   X(201, FormatVersion, DoNotRetry, BadData, "written by a version this build cannot read")                       \
   X(202, Incomplete, DoNotRetry, BadData, "a shard or a part of a tensor is missing")                             \

@@ -86,19 +86,21 @@ JobOnDisk& WholeLife(JobOnDisk& job) {
   return job;
 }
 
-TEST(EnumerationTest, APowerCutLeavesTheStateBeforeOrAfter) {
-  JobOnDisk job;
-  ImageChecker checker;
+class EnumerationTest : public testing::TestWithParam<Drives> {};
+
+TEST_P(EnumerationTest, APowerCutLeavesTheStateBeforeOrAfter) {
+  JobOnDisk job(GetParam());
+  ImageChecker checker(GetParam());
   Report("power cuts", Enumerate(WholeLife(job).history(), checker));
 }
 
 // Every place where the first daemon may die, the machine going on; then every power cut in the life of a second one
 // that starts there, saves, and deletes all that the first has saved. The second has a disk that lies while it starts
 // if `lie` says so. Ends at the first violation.
-Outcome EnumerateAfterAKill(const std::optional<base::FileFault>& lie) {
-  JobOnDisk first;
+Outcome EnumerateAfterAKill(const std::optional<base::FileFault>& lie, Drives drives) {
+  JobOnDisk first(drives);
   const History& history = WholeLife(first).history();
-  ImageChecker checker;
+  ImageChecker checker(drives);
   std::set<std::string> seen;
   Outcome all;
   std::size_t stage = 0;
@@ -135,9 +137,12 @@ Outcome EnumerateAfterAKill(const std::optional<base::FileFault>& lie) {
   return all;
 }
 
-TEST(EnumerationTest, APowerCutAfterADaemonDiedAndAnotherWentOn) {
-  Report("power cuts after a kill", EnumerateAfterAKill(std::nullopt));
+TEST_P(EnumerationTest, APowerCutAfterADaemonDiedAndAnotherWentOn) {
+  Report("power cuts after a kill", EnumerateAfterAKill(std::nullopt, GetParam()));
 }
+
+INSTANTIATE_TEST_SUITE_P(OnDrives, EnumerationTest, testing::Values(Drives::kOne, Drives::kTwo),
+                         [](const auto& tested) { return tested.param == Drives::kOne ? "One" : "Two"; });
 
 void ExpectFound(const Outcome& outcome) {
   EXPECT_GT(outcome.violations, 0U) << "not noticed";
@@ -149,6 +154,7 @@ void ExpectFound(const Outcome& outcome) {
 struct Lie {
   const char* name;
   base::FileFault fault;
+  Drives drives = Drives::kOne;
 };
 
 class PlantedBugTest : public testing::TestWithParam<Lie> {};
@@ -157,9 +163,9 @@ TEST_P(PlantedBugTest, IsFound) {
   base::FileFault fault = GetParam().fault;
   fault.kind = base::FileFault::Kind::kSwallow;
   fault.count = 0;
-  JobOnDisk job;
+  JobOnDisk job(GetParam().drives);
   job.faults().Add(fault);
-  ImageChecker checker;
+  ImageChecker checker(GetParam().drives);
   ExpectFound(Enumerate(WholeLife(job).history(), checker));
 }
 
@@ -173,7 +179,19 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"NoSyncOfAGeneration", {.path_contains = ".generation", .operation = Operation::kSync}},
         Lie{"NoSyncOfACheckpointsFolder", {.path_contains = "step-", .operation = Operation::kSyncDirectory}},
         Lie{"NoSyncOfAnyFolder", {.path_contains = "", .operation = Operation::kSyncDirectory}},
-        Lie{"ARenameThatDoesNothing", {.path_contains = "manifest.deleted", .operation = Operation::kRename}}),
+        Lie{"ARenameThatDoesNothing", {.path_contains = "manifest.deleted", .operation = Operation::kRename}},
+        Lie{"NoSyncOfAShardElsewhere",
+            {.path_contains = "/nvme1/default/gpt/step-", .operation = Operation::kSync},
+            Drives::kTwo},
+        Lie{"NoSyncOfACheckpointsFolderElsewhere",
+            {.path_contains = "/nvme1/default/gpt/step-", .operation = Operation::kSyncDirectory},
+            Drives::kTwo},
+        Lie{"NoSyncOfAJobsFolderElsewhere",
+            {.path_contains = "/nvme1/default", .operation = Operation::kSyncDirectory},
+            Drives::kTwo},
+        Lie{"NoSyncOfTheLinks",
+            {.path_contains = "/data/default/gpt/step-", .operation = Operation::kSyncDirectory},
+            Drives::kTwo}),
     [](const auto& tested) { return std::string(tested.param.name); });
 
 // What a start has to make durable before it serves and deletes; see SyncWhatIsNew and RemoveLeftover.
@@ -183,14 +201,17 @@ TEST_P(PlantedBugInStartTest, IsFound) {
   base::FileFault fault = GetParam().fault;
   fault.kind = base::FileFault::Kind::kSwallow;
   fault.count = 0;
-  ExpectFound(EnumerateAfterAKill(fault));
+  ExpectFound(EnumerateAfterAKill(fault, GetParam().drives));
 }
 
 INSTANTIATE_TEST_SUITE_P(Lies, PlantedBugInStartTest,
                          testing::Values(Lie{"NoSyncOfNewFolders",
                                              {.path_contains = "/default", .operation = Operation::kSyncDirectory}},
                                          Lie{"NoSyncOfACheckpointsFolder",
-                                             {.path_contains = "step-", .operation = Operation::kSyncDirectory}}),
+                                             {.path_contains = "step-", .operation = Operation::kSyncDirectory}},
+                                         Lie{"NoSyncOfNewFoldersElsewhere",
+                                             {.path_contains = "/nvme1", .operation = Operation::kSyncDirectory},
+                                             Drives::kTwo}),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
 }  // namespace

@@ -12,13 +12,9 @@ namespace belay::crash {
 using namespace checkpoint;  // NOLINT: the service's own nouns
 using commit::CheckpointId;
 
-namespace {
-
-const index::Folders kFolders(JobOnDisk::kDataDir);
-
 // What lies in the job's folder and belongs to nobody: the first of it, or nothing.
-std::string Stray(base::FileSystem& files, const JobState& state) {
-  const std::string folder = kFolders.Job(JobOnDisk::kJob);
+std::string ImageChecker::Stray(base::FileSystem& files, const JobState& state) const {
+  const std::string folder = folders_.Job(JobOnDisk::kJob);
   const auto names = files.List(folder);
   if (!names) return names.error().Text();
   for (const std::string& name : *names) {
@@ -36,10 +32,27 @@ std::string Stray(base::FileSystem& files, const JobState& state) {
       if (!listed && inside != kManifestName && inside != kPinnedName) return directory + "/" + inside;
     }
   }
+  for (const spread::OtherFolder& other : folders_.others()) {
+    if (std::string stray = StrayInOther(files, state, other.path); !stray.empty()) return stray;
+  }
   return {};
 }
 
-}  // namespace
+// Only what home's checkpoints link to may be there.
+std::string ImageChecker::StrayInOther(base::FileSystem& files, const JobState& state, const std::string& other) const {
+  const std::string folder = base::Str(other, "/", JobOnDisk::kJob.project, "/", JobOnDisk::kJob.job);
+  for (const std::string& name : files.List(folder).value_or(std::vector<std::string>{})) {
+    const auto id = ParseCheckpointDirectoryName(name);
+    if (!id || !state.checkpoints.contains({id->generation, id->step})) return folder + "/" + name;
+    const std::string home = folders_.Checkpoint(JobOnDisk::kJob, {id->generation, id->step});
+    for (const std::string& inside : files.List(folder + "/" + name).value_or(std::vector<std::string>{})) {
+      const std::string path = folder + "/" + name + "/" + inside;
+      const auto link = files.ReadLink(home + "/" + inside);
+      if (!link || *link != path) return path;
+    }
+  }
+  return {};
+}
 
 std::string ImageChecker::Check(const DiskImage& image, const std::vector<JobState>& allowed) {
   std::string wrong = CheckStart(image, allowed);
@@ -51,8 +64,8 @@ std::string ImageChecker::Check(const DiskImage& image, const std::vector<JobSta
 }
 
 std::string ImageChecker::CheckStart(const DiskImage& image, const std::vector<JobState>& allowed) {
-  JobOnDisk job(image);
-  const auto scan = index::ScanFolders(job.files(), kFolders, nullptr, JobOnDisk::kOwner);
+  JobOnDisk job(image, drives_);
+  const auto scan = index::ScanFolders(job.files(), folders_, nullptr, JobOnDisk::kOwner);
   if (!scan) return "the scan fails: " + scan.error().Text();
   if (!scan->problems.empty()) return "the scan complains: " + scan->problems.front();
   job.Start();
@@ -73,11 +86,17 @@ std::string ImageChecker::CheckStart(const DiskImage& image, const std::vector<J
 }
 
 std::string ImageChecker::CheckRestore(base::FileSystem& files, const DiskImage& image, const CheckpointId& id) {
-  const std::string directory = kFolders.Checkpoint(JobOnDisk::kJob, id);
+  const std::string directory = folders_.Checkpoint(JobOnDisk::kJob, id);
   std::string key = directory;
-  for (auto file = image.paths.lower_bound(directory + "/"); file != image.paths.end(); ++file) {
-    if (!file->first.starts_with(directory + "/")) break;
-    key += file->first + '\0' + (file->second ? file->second->digest : "/");
+  const auto add = [&](const std::string& prefix) {
+    for (auto file = image.paths.lower_bound(prefix); file != image.paths.end(); ++file) {
+      if (!file->first.starts_with(prefix)) break;
+      key += file->first + '\0' + (file->second ? file->second->digest : "/");
+    }
+  };
+  add(directory + "/");
+  for (const spread::OtherFolder& other : folders_.others()) {
+    add(folders_.CheckpointIn(other, JobOnDisk::kJob, id) + "/");
   }
   const auto [known, is_new] = restored_.try_emplace(key);
   if (is_new) {

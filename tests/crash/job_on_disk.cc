@@ -26,13 +26,24 @@ std::ostream& operator<<(std::ostream& out, const JobState& state) {
   return out << (state.checkpoints.empty() ? " nothing" : "");
 }
 
-JobOnDisk::JobOnDisk() {
-  // belayd has made its folder, durably, before any of this.
+index::Folders JobOnDisk::FoldersOn(Drives drives) {
+  if (drives == Drives::kOne) return index::Folders(kDataDir);
+  return index::Folders(kDataDir, {std::string(32, 'a'), {{kOtherDir, std::string(32, '1'), false}}});
+}
+
+JobOnDisk::JobOnDisk(Drives drives) : history_{drives, {}, {}}, folders_(FoldersOn(drives)) {
+  // belayd has made its folders, durably, before any of this.
   EXPECT_TRUE(base::MakeDirectories(recorder_, folders_.OwnFolder()));
+  for (const spread::OtherFolder& other : folders_.others()) {
+    EXPECT_TRUE(base::MakeDirectories(recorder_, other.path + "/.belayd"));
+    EXPECT_TRUE(base::WriteFileDurably(recorder_, spread::MembershipFile(other.path),
+                                       spread::EncodeMembership({other.id, folders_.home_id(), kDataDir})));
+  }
   EndStage("the data directory", {});
 }
 
-JobOnDisk::JobOnDisk(const History& history, std::size_t end) {
+JobOnDisk::JobOnDisk(const History& history, std::size_t end)
+    : history_{history.drives, {}, {}}, folders_(FoldersOn(history.drives)) {
   DiskModel model;
   for (std::size_t i = 0; i < end; ++i) model.Apply(history.log.operations()[i]);
   history_.log = history.log;
@@ -44,12 +55,18 @@ JobOnDisk::JobOnDisk(const History& history, std::size_t end) {
   Load(model.Visible());
 }
 
-JobOnDisk::JobOnDisk(const DiskImage& image) { Load(image); }
+JobOnDisk::JobOnDisk(const DiskImage& image, Drives drives) : history_{drives, {}, {}}, folders_(FoldersOn(drives)) {
+  Load(image);
+}
 
 void JobOnDisk::Load(const DiskImage& image) {
   for (const auto& [path, content] : image.paths) {  // folders before what is in them
     if (content == nullptr) {
       EXPECT_TRUE(memory_.MakeDirectory(path, 0700));
+      continue;
+    }
+    if (content->is_link) {
+      EXPECT_TRUE(memory_.LinkSymbolic(content->bytes, path));
       continue;
     }
     auto file = memory_.Open(path, {.mode = base::OpenOptions::Mode::kCreateExclusive});

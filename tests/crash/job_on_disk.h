@@ -34,7 +34,11 @@ struct Stage {
   JobState before, after;
 };
 
+// In one data folder, or rank 1's shards in another.
+enum class Drives : std::uint8_t { kOne, kTwo };
+
 struct History {
+  Drives drives = Drives::kOne;
   DiskLog log;
   std::vector<Stage> stages;
 };
@@ -45,14 +49,16 @@ class JobOnDisk {
  public:
   static const checkpoint::commit::JobKey kJob;
   static constexpr char kDataDir[] = "/data";
+  static constexpr char kOtherDir[] = "/nvme1";
   static constexpr std::uint32_t kOwner = 1000;
+  static checkpoint::index::Folders FoldersOn(Drives drives);
 
   // A daemon on an empty disk.
-  JobOnDisk();
+  explicit JobOnDisk(Drives drives = Drives::kOne);
   // A daemon that starts after another died at operation `end` of its history; the machine went on.
   JobOnDisk(const History& history, std::size_t end);
   // One that starts on what a power cut left.
-  explicit JobOnDisk(const DiskImage& image);
+  explicit JobOnDisk(const DiskImage& image, Drives drives = Drives::kOne);
 
   // Rules for a disk that lies or fails, between the service and the recorder.
   base::FaultyFileSystem& faults() { return faulty_; }
@@ -90,7 +96,7 @@ class JobOnDisk {
   RecordingFileSystem recorder_{memory_, history_.log};
   base::FaultyFileSystem faulty_{recorder_};
   RecordingIndex index_{map_, history_.log};
-  checkpoint::index::Folders folders_{kDataDir};
+  checkpoint::index::Folders folders_;
   checkpoint::Publisher publisher_{faulty_, clock_, folders_, index_, kOwner};
   JobState state_;
 };
@@ -100,11 +106,17 @@ class JobOnDisk {
 // all is well.
 class ImageChecker {
  public:
+  explicit ImageChecker(Drives drives = Drives::kOne) : drives_(drives), folders_(JobOnDisk::FoldersOn(drives)) {}
   std::string Check(const DiskImage& image, const std::vector<JobState>& allowed);
 
  private:
   std::string CheckStart(const DiskImage& image, const std::vector<JobState>& allowed);
   std::string CheckRestore(base::FileSystem& files, const DiskImage& image, const checkpoint::commit::CheckpointId& id);
+  std::string Stray(base::FileSystem& files, const JobState& state) const;
+  std::string StrayInOther(base::FileSystem& files, const JobState& state, const std::string& other) const;
+
+  const Drives drives_;
+  const checkpoint::index::Folders folders_;
   std::map<std::string, std::string> restored_;  // verdicts by the folder's content: most images share most of it
 };
 

@@ -62,8 +62,9 @@ class Saver:
 class House:
     """One data directory, the daemons that come and go on it, and the steps that must be there."""
 
-    def __init__(self, box):
+    def __init__(self, box, drives=1):
         self.box = box
+        self.also = [box.root / f"nvme{number}" for number in range(1, drives)]
         self.socket = box.root / "s"
         self.daemon = None
         self.acknowledged = []  # steps, oldest first
@@ -71,7 +72,8 @@ class House:
         self.next_step = 1
 
     def start(self, faults=""):
-        self.daemon = self.box.start(BIN / "belayd", "--data-dir", self.box.data, "--socket", self.socket,
+        also = [word for folder in self.also for word in ("--also-data-dir", folder)]
+        self.daemon = self.box.start(BIN / "belayd", "--data-dir", self.box.data, "--socket", self.socket, *also,
                                      env={"BELAY_FAULTS": faults} if faults else {})
         eventually(lambda: self.daemon.process.poll() is not None or self._answers(), 20,
                    lambda: f"belayd does not answer: {self.daemon.text()}")
@@ -131,4 +133,7 @@ class House:
     def _left(self):
         half = [path for path in self.box.data.rglob("*") if path.name.endswith(".tmp") or path.name == "manifest.deleted"]
         bare = [path for path in self.box.data.glob("*/*/step-*") if not (path / "manifest.json").exists()]
-        return [path for path in half + bare if ".belayd" not in path.parts]  # where RocksDB has names of its own
+        # What lies on another drive belongs to the checkpoint in the data directory that links to it.
+        stray = [path for folder in self.also for path in folder.glob("*/*/step-*/*")
+                 if not (link := self.box.data / path.relative_to(folder)).is_symlink() or link.readlink() != path]
+        return [path for path in half + bare + stray if ".belayd" not in path.parts]  # where RocksDB has names of its own

@@ -1,6 +1,8 @@
-// The index's records, as a damaged database may hand them out. The first byte chooses: a job's record, a checkpoint's,
-// or a whole index, whose keys and values are told apart by "\n".
+// The index's records, as a damaged database may hand them out, and those by which data folders know each other. The
+// first byte chooses: a job's record, a checkpoint's, a home's folders, a folder's home, or a whole index, whose keys
+// and values are told apart by "\n".
 #include "checkpoint/index/schema.h"
+#include "checkpoint/spread/data_folders.h"
 #include "runtime/base/sim/memory_index.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -50,6 +52,17 @@ BELAY_FUZZ_TARGET(data) {
     const auto again = index::DecodeCheckpointRecord(encoded);
     FUZZ_CHECK(again.has_value());
     FUZZ_CHECK(index::EncodeCheckpointRecord(*again) == encoded);
+  } else if (data.front() == 'f') {
+    const auto folders = spread::DecodeDataFolders(text);
+    if (!folders) return;
+    const auto again = spread::DecodeDataFolders(spread::EncodeDataFolders(*folders));
+    FUZZ_CHECK(again.has_value());
+    FUZZ_CHECK(*again == *folders);
+  } else if (data.front() == 'm') {
+    const auto membership = spread::DecodeMembership(text);
+    if (!membership) return;
+    const std::string encoded = spread::EncodeMembership(*membership);
+    FUZZ_CHECK(spread::EncodeMembership(*spread::DecodeMembership(encoded)) == encoded);
   } else {
     ReadIndex(text);
   }

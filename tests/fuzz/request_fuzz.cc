@@ -22,6 +22,7 @@ using namespace belay::checkpoint::commit;
 
 constexpr std::size_t kConnections = 4;
 constexpr std::size_t kOperationsMax = 200;
+const std::vector<FolderSpace> kRoom = {{"/data", 1, 1U << 30, std::nullopt}};
 
 class Daemon {
  public:
@@ -82,7 +83,7 @@ class Daemon {
       FUZZ_CHECK(!request.error().message.empty());
       return;
     }
-    Send(RequestArrived{{open_[which], ++last_request_}, std::move(*request), 1U << 30});
+    Send(RequestArrived{{open_[which], ++last_request_}, std::move(*request), kRoom});
   }
 
   void Send(const Event& event) {
@@ -124,7 +125,7 @@ class Daemon {
     Send(ManifestFinished{o.job, o.id, error, "{}", info});
   }
   void Finish(const DiscardFiles& o, const Failure&) { Send(DiscardFinished{o.job, o.id}); }
-  void Finish(const DeleteCheckpoint& o, const Failure& error) { Send(RemoveFinished{o.job, o.id, error, 1U << 30}); }
+  void Finish(const DeleteCheckpoint& o, const Failure& error) { Send(RemoveFinished{o.job, o.id, error, kRoom}); }
   void Finish(const PersistPin& o, const Failure& error) { Send(PinFinished{o.ref, o.job, o.id, o.pinned, error}); }
   void Finish(const PersistTrust& o, const Failure& error) { Send(TrustFinished{o.ref, o.job, o.id, o.trust, error}); }
   void Finish(const PersistQuarantine& o, const Failure& error) {

@@ -20,10 +20,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from sample import expected, same  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=["one drive", "two drives"])
+def folder(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint")
     subprocess.run([os.environ["SAMPLE_CHECKPOINT"], str(path)], check=True)
+    if request.param == "two drives":  # as belayd leaves it that was given another data folder
+        other = tmp_path_factory.mktemp("other")
+        for shard in sorted(path.glob("*.safetensors"))[1::2]:
+            shard.rename(other / shard.name)
+            shard.symlink_to(other / shard.name)
     return path
 
 

@@ -62,6 +62,7 @@ Chaos::Chaos(World& world, const std::vector<std::shared_ptr<Launcher>>& launche
     world_.Count(Kind::kReadOnly);
     ForAWhile([&] { world_.files.SetReadOnly(true); }, [this] { world_.files.SetReadOnly(false); });
   });
+  likes(0.3, [this] { TakeDrive(); });
   likes(0.2, [&] {
     world_.Count(Kind::kWallJump);
     world_.clock.StepWall(std::chrono::seconds(static_cast<std::int64_t>(rng.Below(200'000)) - 100'000));
@@ -87,6 +88,41 @@ void Chaos::Strike() {
   strikes_[world_.scheduler.rng().Below(strikes_.size())]();
 }
 
+// As an unmount: the mount point stays, and is empty. What happens to drives does not depend on power.
+void Chaos::TakeDrive() {
+  // A daemon that serves has its drives on record, durably.
+  if (world_.also.empty() || world_.inspector.drive_away || !world_.machine->up()) return;
+  const std::string& drive = world_.also.front();
+  if (!world_.files.Rename(drive, drive + ".away")) return;  // read-only now
+  world_.Trace(drive + " is not there any more");
+  world_.Count(Kind::kDriveAway);
+  base::IgnoreError(world_.files.MakeDirectory(drive, 0755), "the name is free");
+  base::IgnoreError(world_.files.SyncDirectory("/"), "in memory it cannot fail");
+  world_.inspector.drive_away = true;
+  ++world_.drive_turns;
+  ReturnDriveLater();
+}
+
+void Chaos::ReturnDriveLater() {
+  world_.scheduler.After(world_.scheduler.Some(kWhile), [this, there = there_] {
+    if (*there) ReturnDrive();
+  });
+}
+
+void Chaos::ReturnDrive() {
+  const std::string& drive = world_.also.front();
+  if (const auto names = world_.files.List(drive); names && !names->empty()) {
+    world_.Violated(drive + " is not mounted, and something was written in its place: " + names->front());
+  }
+  if (!world_.files.RemoveDirectory(drive)) return ReturnDriveLater();  // read-only now
+  base::IgnoreError(world_.files.Rename(drive + ".away", drive), "it is there, and the name is free");
+  base::IgnoreError(world_.files.SyncDirectory("/"), "in memory it cannot fail");
+  world_.Trace(drive + " is there again");
+  world_.inspector.drive_away = false;
+  ++world_.drive_turns;
+  world_.inspector.LookEverywhere();
+}
+
 void Chaos::ForAWhile(const std::function<void()>& begin, std::function<void()> end) {
   begin();
   world_.scheduler.After(world_.scheduler.Some(kWhile), [there = there_, mend = std::move(end)] {
@@ -102,6 +138,7 @@ void Chaos::End() {
   world_.network.trouble = {};
   world_.files.SetCapacity(kAllRoom);
   world_.files.SetReadOnly(false);
+  if (world_.inspector.drive_away) ReturnDrive();
 }
 
 }  // namespace belay::checkpoint::sim

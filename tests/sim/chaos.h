@@ -23,6 +23,9 @@ class Chaos {
  private:
   void Next();
   void Strike();
+  void TakeDrive();
+  void ReturnDrive();
+  void ReturnDriveLater();
   // Sets things so, and back after a while.
   void ForAWhile(const std::function<void()>& begin, std::function<void()> end);
 

@@ -16,10 +16,11 @@ constexpr base::Duration kSlowMax = std::chrono::milliseconds(300);
 
 // The launcher's points; its processes are not simulated here (tests/launcher/mpi fires them). The scrubber's, which
 // waits on its own thread, those of frozen files, which no trainer here has, that of trust, which nobody here judges,
-// that of waves, for which the memory here is too large, and those of a restart, which takes a process (tests/checkpoint fires them).
+// that of waves, for which the memory here is too large, those of a restart, which takes a process,
+// and that of a new data folder, which a first start alone passes (tests/checkpoint fires them).
 bool IsElsewhere(std::string_view name) {
-  for (const std::string_view prefix :
-       {"rank.", "run.", "control.", "quarantine.", "trust.", "wave.", "repair.", "restart.", "write.before_link"}) {
+  for (const std::string_view prefix : {"rank.", "run.", "control.", "quarantine.", "trust.", "wave.", "repair.",
+                                        "restart.", "write.before_link", "spread.before_record"}) {
     if (name.starts_with(prefix)) return true;
   }
   return false;

@@ -36,6 +36,7 @@ namespace belay::checkpoint::sim {
   X(DiskFull, "the disk has no room left")                            \
   X(ReadOnly, "the file system is remounted read-only")               \
   X(SlowDisk, "a disk operation takes long")                          \
+  X(DriveAway, "a drive is not there for a while")                    \
   X(Interleaved, "others go on during a disk operation")              \
   X(WallJump, "somebody sets the clock")                              \
   X(BitRot, "a bit of a committed checkpoint's file turns")           \

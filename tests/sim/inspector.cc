@@ -14,7 +14,10 @@ bool IsWrongBytes(const std::string& compared) {
 }
 
 std::optional<Inspector::Place> Inspector::PlaceOf(const std::string& directory) const {
-  const std::string prefix = folders_.data_dir() + "/";
+  std::string prefix = folders_.data_dir() + "/";
+  for (const std::string& also : also_) {
+    if (directory.starts_with(also + "/")) prefix = also + "/";
+  }
   if (!directory.starts_with(prefix)) return std::nullopt;
   const std::string rest = directory.substr(prefix.size());
   const std::size_t first = rest.find('/');
@@ -25,10 +28,11 @@ std::optional<Inspector::Place> Inspector::PlaceOf(const std::string& directory)
   return Place{{rest.substr(0, first), rest.substr(first + 1, second - first - 1)}, {id->generation, id->step}};
 }
 
-void Inspector::Look(const std::string& directory) {
-  const auto place = PlaceOf(directory);
-  if (!place) return;
+void Inspector::Look(const std::string& touched) {
+  const auto place = PlaceOf(touched);
+  if (!place || drive_away) return;
   const auto& [job, id] = *place;
+  const std::string directory = folders_.Checkpoint(job, id);
   Fact& fact = model_.Of(job, id);
   if (!base::Exists(files_, directory + "/" + std::string(kManifestName))) {
     if (!fact.told_committed) return;
@@ -88,6 +92,23 @@ void Inspector::LookForLeftovers(bool failed_may_stay) {
         LookForLeftoversIn(path, *place, failed_may_stay);
       else if (name != ".generation")
         violated_(base::Str(path, " belongs to nobody"));
+    }
+  }
+  for (const std::string& also : also_) LookForLeftoversBeside(also);
+}
+
+void Inspector::LookForLeftoversBeside(const std::string& also) {
+  for (const auto& [job, facts] : model_.jobs()) {
+    const std::string folder = base::Str(also, "/", job.project, "/", job.job);
+    for (const std::string& name : files_.List(folder).value_or(std::vector<std::string>())) {
+      const auto place = PlaceOf(folder + "/" + name);
+      if (place && model_.Of(job, place->second).damaged) continue;
+      for (const std::string& file : files_.List(folder + "/" + name).value_or(std::vector<std::string>())) {
+        const std::string path = folder + "/" + name + "/" + file;
+        const auto link = place ? files_.ReadLink(folders_.Checkpoint(job, place->second) + "/" + file)
+                                : base::Result<std::optional<std::string>>(std::optional<std::string>());
+        if (!link || *link != path) violated_(base::Str(path, " belongs to nobody"));
+      }
     }
   }
 }

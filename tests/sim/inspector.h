@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/index/folders.h"
 #include "runtime/base/sim/mem_file_system.h"
@@ -16,16 +17,17 @@ namespace belay::checkpoint::sim {
 
 class Inspector {
  public:
-  Inspector(base::MemFileSystem& files, index::Folders folders, Model& model, Coverage& coverage,
-            Model::Violated violated)
+  Inspector(base::MemFileSystem& files, index::Folders folders, std::vector<std::string> also, Model& model,
+            Coverage& coverage, Model::Violated violated)
       : files_(files),
         folders_(std::move(folders)),
+        also_(std::move(also)),
         model_(model),
         coverage_(coverage),
         violated_(std::move(violated)) {}
 
-  // One checkpoint's folder; other folders are nobody's business.
-  void Look(const std::string& directory);
+  // One checkpoint's folder, in any of the data folders; other folders are nobody's business.
+  void Look(const std::string& touched);
   // Every checkpoint that is there or should be.
   void LookEverywhere();
   // With nothing under way: files without an owner, checkpoints that were reported failed.
@@ -33,16 +35,21 @@ class Inspector {
   // Turns a bit of a random committed checkpoint's file, and notes whom that damages. False if there is none.
   bool Rot(base::Rng& rng);
 
+  // One of the data folders is not there: nothing is said of checkpoints meanwhile.
+  bool drive_away = false;
+
   using Place = std::pair<commit::JobKey, commit::CheckpointId>;
   std::optional<Place> PlaceOf(const std::string& directory) const;
 
  private:
+  void LookForLeftoversBeside(const std::string& also);
   void LookForLeftoversIn(const std::string& directory, const Place& place, bool failed_may_stay);
   // Every folder of a checkpoint, whether it is one or not.
   std::vector<std::string> Directories();
 
   base::MemFileSystem& files_;
   const index::Folders folders_;
+  const std::vector<std::string> also_;  // data folders beside it
   Model& model_;
   Coverage& coverage_;
   const Model::Violated violated_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/daemon/startup.h"
+#include "checkpoint/spread/join.h"
 #include "runtime/base/fault_points.h"
 #include "runtime/base/shared_memory.h"
 
@@ -44,8 +45,14 @@ class Machine::MemoryStaging final : public Staging {
   const std::shared_ptr<std::size_t> count_;
 };
 
-Machine::Machine(Parts parts, commit::CoreConfig core, Handlers handlers)
-    : parts_(parts), core_(core), handlers_(std::move(handlers)) {
+std::vector<std::string> AlsoDataDirs(std::uint64_t seed) {
+  std::vector<std::string> all = {"/nvme1", "/nvme2"};
+  all.resize(base::Mix64(seed + 3) % 3);
+  return all;
+}
+
+Machine::Machine(Parts parts, commit::CoreConfig core, std::vector<std::string> also, Handlers handlers)
+    : parts_(parts), core_(core), also_(std::move(also)), handlers_(std::move(handlers)) {
   parts_.scheduler.OnEvent([this] { AfterEvent(); });
 }
 
@@ -60,7 +67,7 @@ void Machine::Start() {
   if (service_ != nullptr) return;
   handlers_.trace("the daemon starts");
   const std::uint64_t errors = parts_.faults.errors();
-  const index::Folders folders(kDataDir);
+  spread::DataFolders others;
   if (std::exchange(index_lost_, false)) {
     parts_.faults.coverage().Count(Kind::kIndexLost);
     parts_.index.Clear();
@@ -75,8 +82,14 @@ void Machine::Start() {
     return std::make_unique<GatedIndex>(parts_.index, parts_.faults);
   };
   auto recovered = [&]() -> base::Result<Recovered> {
-    BELAY_TRY(base::MakeDirectories(parts_.disk, folders.OwnFolder()));
-    return Recover(parts_.disk, folders, core_.daemon_uid, open_index);
+    BELAY_TRY(base::MakeDirectories(parts_.disk, index::Folders(kDataDir).OwnFolder()));
+    std::uint64_t ids = parts_.scheduler.rng().Next();
+    const auto fresh_id = [&ids] {
+      const std::string digits = std::to_string(++ids);
+      return std::string(32 - digits.size(), '0') + digits;
+    };
+    BELAY_ASSIGN(others, spread::Join(parts_.disk, kDataDir, {also_, {}}, fresh_id));
+    return Recover(parts_.disk, index::Folders(kDataDir, others), core_.daemon_uid, open_index);
   }();
   if (parts_.faults.ghost()) {
     parts_.faults.coverage().Count(Kind::kKilledInStartup);
@@ -90,6 +103,7 @@ void Machine::Start() {
   parts_.faults.coverage().Count(Kind::kDaemonStarted);
   ServiceOptions options;
   options.data_dir = kDataDir;
+  options.folders = std::move(others);
   options.core = core_;
   options.scrub.bytes_per_second = 0;  // its reads wait for their turn on the thread they are made on
   ServiceParts daemon{

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/daemon/service.h"
 #include "runtime/base/sim/mem_file_system.h"
@@ -19,6 +20,8 @@
 namespace belay::checkpoint::sim {
 
 inline constexpr const char* kDataDir = "/data";
+// So many more data folders as the seed wants.
+std::vector<std::string> AlsoDataDirs(std::uint64_t seed);
 
 class Machine {
  public:
@@ -35,7 +38,7 @@ class Machine {
     std::function<void()> power_lost;  // after the disk has forgotten
     std::function<void(const std::string&)> trace;
   };
-  Machine(Parts parts, commit::CoreConfig core, Handlers handlers);
+  Machine(Parts parts, commit::CoreConfig core, std::vector<std::string> also, Handlers handlers);
   ~Machine();
 
   void Start();
@@ -63,6 +66,7 @@ class Machine {
 
   const Parts parts_;
   const commit::CoreConfig core_;
+  const std::vector<std::string> also_;
   const Handlers handlers_;
   std::unique_ptr<Service> service_;
   std::uint64_t life_ = 0;  // raised by every start and end

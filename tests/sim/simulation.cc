@@ -92,7 +92,7 @@ Simulation::Simulation(std::uint64_t seed, Plants plants, Coverage& coverage, bo
   world_.machine =
       std::make_unique<Machine>(Machine::Parts{world_.scheduler, world_.clock, world_.faults, world_.files, world_.disk,
                                                world_.index, world_.network},
-                                core,
+                                core, world_.also,
                                 Machine::Handlers{[this] {
                                                     Program::KillAll(world_);
                                                     power_lost_ = true;

@@ -13,12 +13,14 @@ using base::Code;
 World::World(std::uint64_t seed_of_all, Plants planted, Coverage& counts, bool tracing)
     : seed(seed_of_all),
       plants(planted),
+      also(AlsoDataDirs(seed_of_all)),
       coverage(counts),
       scheduler(base::Mix64(seed_of_all + 1), clock),
       faults(base::Mix64(seed_of_all + 2), scheduler, clock, counts),
       disk(files, faults, planted.lie),
       model([this](const std::string& what) { Violated(what); }),
-      inspector(files, index::Folders(kDataDir), model, counts, [this](const std::string& what) { Violated(what); }),
+      inspector(files, index::Folders(kDataDir), also, model, counts,
+                [this](const std::string& what) { Violated(what); }),
       network(scheduler, faults, [this](const std::string& what) { Violated(what); }),
       tracing_(tracing) {
   disk.OnManifest([this](const std::string& directory) {
@@ -135,7 +137,7 @@ class WaitingClient final : public Client {
 
 Restored Restore(World& world, const std::shared_ptr<Line>& line, const commit::JobKey& job,
                  const commit::CheckpointId& id, bool from_memory) {
-  const std::uint64_t errors = world.faults.errors();
+  const std::uint64_t errors = world.faults.errors(), drive_turns = world.drive_turns;
   WaitingClient client(world, line);
   const auto restorer = Restorer::Open(client, {{job.project, job.job}, id.step, id.generation}, from_memory);
   const std::string wrong = restorer ? Compare(**restorer, job, id) : restorer.error().Text();
@@ -150,8 +152,8 @@ Restored Restore(World& world, const std::shared_ptr<Line>& line, const commit::
   const Fact& fact = world.model.Of(job, id);
   // Memory may be written anew at any time by whoever begins to save. A disk's checkpoint has no such excuse.
   const bool excused = from_memory || line->broken() || !world.machine->up() || world.faults.errors() != errors ||
-                       fact.damaged || world.machine->half_blind || !fact.told_committed ||
-                       world.model.MayBeGone(job, id);
+                       world.inspector.drive_away || world.drive_turns != drive_turns || fact.damaged ||
+                       world.machine->half_blind || !fact.told_committed || world.model.MayBeGone(job, id);
   if (!excused) world.Violated(base::Str(id, " of ", job, " was reported committed and does not restore: ", wrong));
   return {false, wrong};
 }

@@ -37,6 +37,7 @@ class World {
 
   const std::uint64_t seed;
   const Plants plants;
+  const std::vector<std::string> also;  // data folders beside kDataDir
   Coverage& coverage;
   base::SimClock clock;
   Scheduler scheduler;
@@ -48,7 +49,8 @@ class World {
   Inspector inspector;
   Network network;
   std::unique_ptr<Machine> machine;
-  bool calm = false;  // no fault is made any more
+  std::uint64_t drive_turns = 0;  // how often a data folder went or came back
+  bool calm = false;              // no fault is made any more
 
  private:
   friend class Program;

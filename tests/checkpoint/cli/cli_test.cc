@@ -4,6 +4,7 @@
 
 #include "checkpoint/cli/arguments.h"
 #include "checkpoint/cli/output.h"
+#include "checkpoint/spread/data_folders.h"
 #include "tests/checkpoint/cli/cli_harness.h"
 #include "tests/checkpoint/client/belayd_process.h"
 #include "tests/checkpoint/format/sample_checkpoint.h"
@@ -312,6 +313,73 @@ TEST_F(OfflineTest, ARestartThatKillsBelaydSaysSo) {
   const Ran restarted = Belay("daemon", {"restart", "--socket", socket});
   EXPECT_EQ(restarted.status, 69);
   EXPECT_THAT(restarted.err, AllOf(HasSubstr("has ended over its restart"), HasSubstr("`belay daemon start`")));
+}
+
+TEST_F(OfflineTest, SeveralDataFoldersAreNamedOnceAndShownEverywhere) {
+  const std::string drive = scratch_.path() + "-nvme1", second = scratch_.path() + "-nvme2";
+  const std::vector<std::string> where = {"--data-dir", scratch_.path(), "--socket", scratch_.path() + "/s"};
+  const auto daemon = [&](std::vector<std::string> words) {
+    words.insert(words.end(), where.begin(), where.end());
+    return Belay("daemon", std::move(words));
+  };
+  const Ran started = daemon({"start", "--also-data-dir", drive, "--also-data-dir", second, "--json"});
+  ASSERT_EQ(started.status, 0) << started.err << started.out;
+  const json also = started.document()["daemon"]["also_data_dirs"];
+  ASSERT_EQ(also.size(), 2U);
+  EXPECT_EQ(also[0]["path"], drive);
+  EXPECT_EQ(also[0]["retired"], false);
+  EXPECT_EQ(also[0]["missing"], json());
+  EXPECT_EQ(daemon({"start", "--also-data-dir", drive}).status, 0) << "it has it";
+  const Ran more = daemon({"start", "--also-data-dir", scratch_.path() + "-nvme3"});
+  EXPECT_EQ(more.status, 73);
+  EXPECT_THAT(more.err, HasSubstr("belay daemon stop"));
+  EXPECT_THAT(daemon({"status"}).out, AllOf(HasSubstr("also         " + drive), HasSubstr("free of")));
+  const json usage = Ckpt({"du", "--json"}).document();
+  ASSERT_EQ(usage["also_data_dirs"].size(), 2U);
+  EXPECT_EQ(usage["also_data_dirs"][1]["path"], second);
+  ASSERT_EQ(daemon({"stop"}).status, 0);
+
+  ASSERT_EQ(daemon({"start", "--drop-data-dir", second}).status, 0);
+  EXPECT_THAT(daemon({"status"}).out, HasSubstr("not written to any more"));
+  ASSERT_EQ(daemon({"stop"}).status, 0);
+  std::filesystem::rename(drive, drive + ".away");
+  const Ran refused = daemon({"start"});
+  EXPECT_EQ(refused.status, 69);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("is its drive mounted?"), HasSubstr("--drop-data-dir")));
+  const Ran du = Ckpt({"du"});
+  EXPECT_EQ(du.status, 69);
+  EXPECT_THAT(du.err, HasSubstr("is its drive mounted?"));
+  for (const std::string& folder : {drive + ".away", second}) std::filesystem::remove_all(folder);
+}
+
+TEST_F(OfflineTest, FilesOnADriveThatIsNotThereAreNotCalledDamaged) {
+  const std::string drive = scratch_.path() + "-nvme1";
+  const std::string shard = "rank-00001.model.safetensors", place = drive + "/default/gpt/step-000000020.gen-1";
+  std::filesystem::create_directories(place);
+  std::filesystem::create_directories(drive + "/.belayd");
+  std::ofstream(drive + "/.belayd/folder.json")
+      << spread::EncodeMembership({std::string(32, '1'), std::string(32, 'a'), scratch_.path()});
+  std::filesystem::rename(Folder(20) + "/" + shard, place + "/" + shard);
+  std::filesystem::create_symlink(place + "/" + shard, Folder(20) + "/" + shard);
+  EXPECT_EQ(Ckpt({"verify", "gpt"}).status, 0);
+  EXPECT_EQ(Belay("ckpt", {"inspect", Folder(20)}).status, 0);
+  EXPECT_EQ(Ckpt({"export", "gpt", "--to", scratch_.path() + "/exported"}).status, 0);
+
+  std::filesystem::rename(drive, drive + ".away");
+  std::filesystem::create_directory(drive);
+  const Ran verify = Ckpt({"verify", "gpt"});
+  EXPECT_EQ(verify.status, 69) << verify.out;
+  EXPECT_THAT(verify.out, HasSubstr("is its drive mounted?"));
+  const Ran inspect = Belay("ckpt", {"inspect", Folder(20)});
+  EXPECT_EQ(inspect.status, 69) << inspect.out;
+  EXPECT_THAT(inspect.out, HasSubstr("is its drive mounted?"));
+  std::filesystem::remove(drive);
+  std::filesystem::rename(drive + ".away", drive);
+
+  std::filesystem::remove(place + "/" + shard);
+  EXPECT_EQ(Ckpt({"verify", "gpt"}).status, 65) << "the drive is there and the file is not";
+  EXPECT_EQ(Belay("ckpt", {"inspect", Folder(20)}).status, 65);
+  std::filesystem::remove_all(drive);
 }
 
 TEST_F(OfflineTest, VerifyAllFindsWhatTheDaemonDoesNotList) {

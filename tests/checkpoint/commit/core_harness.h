@@ -35,10 +35,16 @@ class CoreHarness {
   }
   void Disconnect(ConnectionId connection) { Send(ConnectionClosed{connection}); }
 
+  std::vector<FolderSpace> Space() const {
+    std::vector<FolderSpace> all = {{"/home", 1, disk_available, std::nullopt}};
+    all.insert(all.end(), more_folders.begin(), more_folders.end());
+    return all;
+  }
+
   // The request's id. Its reply, if there is one yet, is in `replies`.
   std::uint64_t Ask(ConnectionId connection, Request request) {
     const std::uint64_t id = ++last_request_;
-    Send(RequestArrived{{connection, id}, std::move(request), disk_available});
+    Send(RequestArrived{{connection, id}, std::move(request), Space()});
     return id;
   }
   void Send(const Event& event) {
@@ -158,7 +164,7 @@ class CoreHarness {
   }
   bool FinishDelete(std::optional<base::Error> error = std::nullopt) {
     const auto order = Take<DeleteCheckpoint>();
-    if (order) Send(RemoveFinished{order->job, order->id, std::move(error), disk_available});
+    if (order) Send(RemoveFinished{order->job, order->id, std::move(error), Space()});
     return order.has_value();
   }
   // A save of all these ranks, committed.
@@ -184,6 +190,7 @@ class CoreHarness {
   Core& core() { return *core_; }
   base::SteadyTime now{};
   std::uint64_t disk_available = 1 << 30;
+  std::vector<FolderSpace> more_folders;  // beside the one with `disk_available`
   bool auto_allocate = true;
   std::map<std::uint64_t, ReplyBody> replies;
   std::deque<Action> orders;

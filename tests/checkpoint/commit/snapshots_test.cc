@@ -462,6 +462,34 @@ TEST_F(SnapshotsTest, SpacePromisedToAnotherJobIsNotPromisedTwice) {
   EXPECT_TRUE(core.Ok(core.Ask(rank, BeginSnapshot{Step(2), ""})));
 }
 
+TEST_F(SnapshotsTest, EveryDataFolderNeedsRoomForItsRanks) {
+  core.disk_available = 8192 + 1000;  // rank 0, and the reserve
+  core.more_folders = {{"/nvme1", 2, 8191, std::nullopt}};
+  const auto refused = Begin(0, 10);
+  EXPECT_EQ(core.CodeOf(refused), Code::kNoSpace);
+  EXPECT_NE(core.Answer<Error>(refused).message.find("/nvme1"), std::string::npos);
+  Begin(1, 10);
+  core.more_folders[0].available_bytes = 8192;  // nothing is kept in reserve there
+  EXPECT_TRUE(core.Ok(Begin(0, 20)));
+}
+
+TEST_F(SnapshotsTest, FoldersOnOneDiskShareItsSpace) {
+  core.disk_available = 2 * 8192 + 999;
+  core.more_folders = {{"/also", 1, 2 * 8192 + 999, std::nullopt}};
+  EXPECT_EQ(core.CodeOf(Begin(0, 10)), Code::kNoSpace);
+  Begin(1, 10);
+  core.disk_available = core.more_folders[0].available_bytes = 2 * 8192 + 1000;
+  EXPECT_TRUE(core.Ok(Begin(0, 20)));
+}
+
+TEST_F(SnapshotsTest, WithoutOneOfItsDataFoldersNothingIsSaved) {
+  core.more_folders = {{"/nvme1", 2, 1 << 30, Error{Code::kFolderMissing, "/nvme1 is not there", nullptr}}};
+  EXPECT_EQ(core.CodeOf(Begin(0, 10)), Code::kFolderMissing);
+  EXPECT_EQ(core.CodeOf(Begin(1, 10)), Code::kFolderMissing) << "all ranks hear the same";
+  core.more_folders[0].missing.reset();
+  EXPECT_TRUE(core.Ok(Begin(0, 20)));
+}
+
 TEST_F(SnapshotsTest, WhenShortOfSpaceRetentionIsTriedFirst) {
   core.Disconnect(launcher);
   StartRun(1, {.keep_last = 1});

@@ -1,6 +1,7 @@
 // kill -9 of belayd at every named step of a save, a deletion and a run's beginning: after a restart the old or the new
 // checkpoint is there, whole, and nothing else.
 #include <csignal>
+#include <filesystem>
 
 #include "runtime/base/fault_points.h"
 #include "tests/checkpoint/daemon/daemon_harness.h"
@@ -21,10 +22,26 @@ void PrintTo(const Crash& crash, std::ostream* out) { *out << crash.fault; }
 
 class CrashTest : public testing::TestWithParam<Crash> {};
 
-TEST_P(CrashTest, RestartFindsOldOrNewAndNothingElse) {
-  const Crash crash = GetParam();
+// Files on the other drive that home's checkpoints do not link to.
+std::vector<std::string> LeftOnDrive(const DaemonUnderTest& daemon, const std::string& drive) {
+  std::vector<std::string> left;
+  if (!std::filesystem::exists(drive + "/default")) return left;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(drive + "/default")) {
+    const std::filesystem::path in_home = daemon.data_dir() / std::filesystem::relative(entry.path(), drive);
+    const bool wanted = entry.is_directory() ? std::filesystem::is_directory(in_home)
+                                             : std::filesystem::is_symlink(in_home) &&
+                                                   std::filesystem::read_symlink(in_home) == entry.path();
+    if (!wanted) left.push_back(entry.path());
+  }
+  return left;
+}
+
+void RestartFindsOldOrNewAndNothingElse(const Crash& crash, bool two_drives) {
   DaemonUnderTest daemon;
-  daemon.Start();
+  const std::string drive = daemon.scratch() + "/nvme1";
+  daemon.Start(
+      {.faults = "",
+       .arguments = two_drives ? std::vector<std::string>{"--also-data-dir", drive} : std::vector<std::string>{}});
   {
     RawClient launcher(daemon.socket());
     ASSERT_TRUE(launcher.BeginRun("gpt", 2).ok());
@@ -66,6 +83,8 @@ TEST_P(CrashTest, RestartFindsOldOrNewAndNothingElse) {
   for (const std::int64_t step : steps) EXPECT_EQ(CheckContent(client, "gpt", step, 2, false), "");
   const auto left = LeftOver(daemon, "gpt", steps);
   EXPECT_TRUE(left.empty()) << left.front();
+  const auto left_on_drive = LeftOnDrive(daemon, drive);
+  EXPECT_TRUE(left_on_drive.empty()) << left_on_drive.front();
 
   // And it goes on, with a generation nobody has had.
   const Answer grant = client.BeginRun("gpt", 2);
@@ -78,6 +97,11 @@ TEST_P(CrashTest, RestartFindsOldOrNewAndNothingElse) {
   EXPECT_EQ(Save(ranks, 300).response.snapshot_outcome().state(), wire::COMMITTED);
   EXPECT_EQ(CheckContent(client, "gpt", 300, 2, false), "");
 }
+
+TEST_P(CrashTest, RestartFindsOldOrNewAndNothingElse) { RestartFindsOldOrNewAndNothingElse(GetParam(), false); }
+
+class TwoDrivesCrashTest : public testing::TestWithParam<Crash> {};
+TEST_P(TwoDrivesCrashTest, RestartFindsOldOrNewAndNothingElse) { RestartFindsOldOrNewAndNothingElse(GetParam(), true); }
 
 constexpr bool kYes = true;
 constexpr bool kNo = false;
@@ -107,20 +131,51 @@ const std::vector<Crash> kCrashes = {
     Crash{"daemon.before_reply=kill@5", kYes, kNo, kNo},
     Crash{"daemon.before_reply=kill@7", kYes, kNo, kYes},
     Crash{"daemon.before_reply=kill@8", kYes, kYes, kYes}};
-INSTANTIATE_TEST_SUITE_P(Points, CrashTest, testing::ValuesIn(kCrashes), [](const auto& tested) {
+const std::vector<Crash> kTwoDrivesCrashes = {
+    // rank 1 is on the other drive
+    Crash{"write.after_data=kill@3", kYes, kNo, kNo},      Crash{"write.after_rename=kill@2", kYes, kNo, kNo},
+    Crash{"spread.before_link=kill", kYes, kNo, kNo},      Crash{"spread.after_link=kill", kYes, kNo, kNo},
+    Crash{"commit.before_manifest=kill", kYes, kNo, kNo},  Crash{"commit.after_manifest_rename=kill", kYes, kYes, kYes},
+    Crash{"retention.before_mark=kill", kYes, kYes, kYes}, Crash{"retention.after_mark=kill", kNo, kYes, kYes},
+    Crash{"spread.after_removal=kill", kNo, kYes, kYes}};
+
+std::string NameOf(const testing::TestParamInfo<Crash>& tested) {
   std::string name = tested.param.fault;
   for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   return name;
-});
+}
+INSTANTIATE_TEST_SUITE_P(Points, CrashTest, testing::ValuesIn(kCrashes), NameOf);
+INSTANTIATE_TEST_SUITE_P(Points, TwoDrivesCrashTest, testing::ValuesIn(kTwoDrivesCrashes), NameOf);
+
+// The first start with another drive: whatever it had done, the next one goes on from there.
+TEST(FirstCrashTest, AStartThatDiesWhileItTakesInADriveIsRepeated) {
+  for (const char* fault : {"spread.before_record=kill", "file.durable.after_write=kill@1",
+                            "file.durable.after_rename=kill@1", "file.durable.after_rename=kill@2"}) {
+    SCOPED_TRACE(fault);
+    DaemonUnderTest daemon;
+    const std::vector<std::string> arguments = {"--also-data-dir", daemon.scratch() + "/nvme1"};
+    ASSERT_EQ(daemon.RunToEnd({.faults = fault, .arguments = arguments}), 128 + SIGKILL);
+    daemon.Start({.faults = "", .arguments = arguments});
+    RawClient launcher(daemon.socket());
+    ASSERT_TRUE(launcher.BeginRun("gpt", 2).ok());
+    auto ranks = AttachAll(daemon, "gpt", 1, 2, 1);
+    EXPECT_EQ(Save(ranks, 100).response.snapshot_outcome().state(), wire::COMMITTED);
+    EXPECT_TRUE(std::filesystem::exists(daemon.scratch() + "/nvme1/default/gpt"));
+  }
+}
 
 // A point that is in the list but in no code would make this matrix a sham.
 TEST(CrashPointsTest, EveryPointOfTheServiceIsInTheMatrix) {
   std::string matrix;
-  for (const Crash& crash : kCrashes) matrix += std::string(crash.fault) + " ";
+  for (const auto* crashes : {&kCrashes, &kTwoDrivesCrashes}) {
+    for (const Crash& crash : *crashes) matrix += std::string(crash.fault) + " ";
+  }
   for (const base::FaultPointInfo& point : base::ListFaultPoints()) {
     const std::string name(point.name);
-    if (name == "write.before_link") continue;  // needs frozen tensors: tests/checkpoint/client/belayd_test.cc
-    for (const char* area : {"begin_run.", "staging.", "write.", "commit.", "retention.", "index.", "daemon."}) {
+    if (name == "write.before_link") continue;     // needs frozen tensors: tests/checkpoint/client/belayd_test.cc
+    if (name == "spread.before_record") continue;  // of a first start, above
+    for (const char* area :
+         {"begin_run.", "spread.", "staging.", "write.", "commit.", "retention.", "index.", "daemon."}) {
       if (name.starts_with(area)) {
         EXPECT_NE(matrix.find(name + "="), std::string::npos) << name;
       }

@@ -138,6 +138,26 @@ TEST_F(LocateTest, APrivateDaemonIsStartedOnceAndFoundAgain) {
   EXPECT_EQ((*exited)->status, 0);
 }
 
+TEST_F(LocateTest, APrivateDaemonIsStartedWithMoreDataFoldersAndOneThatRunsMustHaveThem) {
+  LocateRequest request{.data_dir = folder + "/data"};
+  request.also_data_dirs = {folder + "/nvme1/", folder + "/nvme2"};
+  auto first = ConnectOrStartDaemon(request);
+  ASSERT_TRUE(first) << first.error().Text();
+  const auto report = first->client->GetDaemonStatus();
+  ASSERT_TRUE(report);
+  ASSERT_EQ(report->also.size(), 2U);
+  EXPECT_EQ(report->also[0].path, folder + "/nvme1");
+  EXPECT_TRUE(ConnectOrStartDaemon(request));
+  request.also_data_dirs.push_back(folder + "/nvme3");
+  const auto refused = ConnectOrStartDaemon(request);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kInvalidArgument);
+  EXPECT_THAT(refused.error().Text(), AllOf(HasSubstr(folder + "/nvme3"), HasSubstr("belay daemon stop")));
+  EXPECT_TRUE(first->client->StopDaemon(false));
+  const auto exited = base::PosixProcessSpawner().Wait(first->pid, base::Duration(std::chrono::seconds(20)));
+  EXPECT_TRUE(exited && *exited);
+}
+
 TEST_F(LocateTest, ADaemonThatTakesItsTimeIsWaitedForWithWords) {
   // A belayd that comes up only once somebody has been told that it is waited for.
   const std::string go = folder + "/go";

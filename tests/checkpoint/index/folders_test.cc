@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "checkpoint/index/other_folders.h"
 #include "runtime/base/fault/faulty_file_system.h"
 #include "runtime/base/sim/mem_file_system.h"
 
@@ -76,8 +77,8 @@ TEST_F(FoldersTest, AFolderWithoutAManifestIsLeftOver) {
   const std::string deleted = folders.Checkpoint(job, {Generation(3), Step(50)});
   Write(deleted + "/manifest.deleted", "{}");
   EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{deleted, folder}));
-  ASSERT_TRUE(RemoveLeftover(files, folder));
-  ASSERT_TRUE(RemoveLeftover(files, deleted));
+  ASSERT_TRUE(RemoveLeftover(files, folders, folder));
+  ASSERT_TRUE(RemoveLeftover(files, folders, deleted));
   EXPECT_TRUE(Scan().leftovers.empty());
   EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
 }
@@ -119,7 +120,7 @@ TEST_F(FoldersTest, ALeftoverLosesItsManifestForGoodBeforeItsFiles) {
   ASSERT_TRUE(files.Rename(folder + "/manifest.json", folder + "/manifest.deleted"));  // and the daemon died
   base::FaultyFileSystem faulty(files);
   faulty.Add({.path_contains = "manifest.deleted", .operation = base::FileOperation::kRemove, .count = 0});
-  EXPECT_FALSE(RemoveLeftover(faulty, folder));  // the power goes half-way
+  EXPECT_FALSE(RemoveLeftover(faulty, folders, folder));  // the power goes half-way
   files.Crash();
   EXPECT_TRUE(Scan().catalogue.at(job).checkpoints.empty());
   EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{folder}));
@@ -131,7 +132,7 @@ TEST_F(FoldersTest, SmallFilesThatNeverGotTheirNameAreLeftOver) {
   Write(mark, "");
   Write(folders.GenerationFile(job) + ".tmp", "{");
   EXPECT_EQ(Scan().leftovers, (std::vector<std::string>{folders.GenerationFile(job) + ".tmp", mark}));
-  for (const std::string& leftover : Scan().leftovers) EXPECT_TRUE(RemoveLeftover(files, leftover));
+  for (const std::string& leftover : Scan().leftovers) EXPECT_TRUE(RemoveLeftover(files, folders, leftover));
   EXPECT_TRUE(Scan().leftovers.empty());
   EXPECT_EQ(Scan().catalogue.at(job).checkpoints.size(), 1U);
 }
@@ -223,7 +224,7 @@ TEST_F(FoldersTest, ALeftoverNeverComesBackWithoutItsFiles) {
     ASSERT_TRUE(files.Rename(folder + "/manifest.json", folder + "/manifest.deleted"));
     base::FaultyFileSystem faulty(files);
     faulty.Add({.path_contains = folder, .operation = base::FileOperation::kRemoveDirectory});
-    EXPECT_FALSE(RemoveLeftover(faulty, folder));
+    EXPECT_FALSE(RemoveLeftover(faulty, folders, folder));
     files.Crash(seed);
     if (base::Exists(files, folder + "/manifest.json")) {
       EXPECT_TRUE(base::Exists(files, folder + "/" + RecordsFileName(base::Rank(0))));

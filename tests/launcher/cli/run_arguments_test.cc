@@ -71,6 +71,13 @@ TEST(RunArgumentsTest, DefaultsAreSaidInTheHelp) {
   EXPECT_FALSE(o.job_named_by_user);
 }
 
+TEST(RunArgumentsTest, SeveralDataFoldersAreResolvedOneByOne) {
+  const auto parsed = Parse({"--also-data-dir", "/nvme1", "--also-data-dir=/nvme2", "prog"});
+  ASSERT_TRUE(parsed) << parsed.error().Text();
+  EXPECT_THAT(parsed->options.also_data_dirs, ElementsAre("/nvme1", "/nvme2"));
+  EXPECT_TRUE(Parse({"prog"})->options.also_data_dirs.empty());
+}
+
 TEST(RunArgumentsTest, OneRankPerGpu) {
   RunHost host = Host();
   host.gpus = 8;

@@ -45,24 +45,46 @@ TEST(ResumeCommandTest, NamesTheJobAndQuotesForAShell) {
 }
 
 TEST(ResumeCommandTest, ParsesToTheSameOptions) {
-  const RunOptions first = Options({"-n",         "3",
-                                    "--job",      "j",
-                                    "--project",  "p",
-                                    "--data-dir", "/d",
-                                    "--socket",   "/s",
-                                    "--log-dir",  "logs",
-                                    "--wdir",     "w",
-                                    "-x",         "A=1 2",
-                                    "-x",         "B",
-                                    "--mca",      "btl",
-                                    "self",       "--grace",
-                                    "90",         "--launch-timeout",
-                                    "1.5",        "--max-restarts",
-                                    "7",          "--timeout",
-                                    "1234567.25", "--progress",
-                                    "always",     "--quiet",
-                                    "--json",     "--",
-                                    "./t",        "-x",
+  const RunOptions first = Options({"-n",
+                                    "3",
+                                    "--job",
+                                    "j",
+                                    "--project",
+                                    "p",
+                                    "--data-dir",
+                                    "/d",
+                                    "--also-data-dir",
+                                    "/e",
+                                    "--also-data-dir",
+                                    "/f",
+                                    "--socket",
+                                    "/s",
+                                    "--log-dir",
+                                    "logs",
+                                    "--wdir",
+                                    "w",
+                                    "-x",
+                                    "A=1 2",
+                                    "-x",
+                                    "B",
+                                    "--mca",
+                                    "btl",
+                                    "self",
+                                    "--grace",
+                                    "90",
+                                    "--launch-timeout",
+                                    "1.5",
+                                    "--max-restarts",
+                                    "7",
+                                    "--timeout",
+                                    "1234567.25",
+                                    "--progress",
+                                    "always",
+                                    "--quiet",
+                                    "--json",
+                                    "--",
+                                    "./t",
+                                    "-x",
                                     "--job"});
   std::vector<std::string> words = ResumeCommand(first);
   ASSERT_EQ(words[1], "run");
@@ -71,6 +93,7 @@ TEST(ResumeCommandTest, ParsesToTheSameOptions) {
   EXPECT_EQ(again.ranks, 3);
   EXPECT_EQ(again.log_dir, first.log_dir);
   EXPECT_EQ(again.working_directory, "/home/u/w");
+  EXPECT_EQ(again.also_data_dirs, (std::vector<std::string>{"/e", "/f"}));
   EXPECT_EQ(again.exports, first.exports);
   EXPECT_EQ(again.mca, first.mca);
   EXPECT_EQ(again.grace_seconds, 90);
