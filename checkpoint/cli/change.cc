@@ -1,4 +1,6 @@
 // belay ckpt pin, unpin, quarantine, unquarantine, trust, remove, reindex: what only belayd may do.
+#include <charconv>
+
 #include "checkpoint/cli/documents.h"
 #include "checkpoint/cli/verb.h"
 #include "runtime/base/units.h"
@@ -61,6 +63,28 @@ base::Result<int> RunQuarantine(const Arguments& arguments) {
 }
 base::Result<int> RunUnquarantine(const Arguments& arguments) { return SetQuarantine(arguments, ""); }
 
+// One that the disk refused lies in belayd's memory only: no list has it, but runs resume from it.
+base::Result<int> TrustInMemory(const Arguments& arguments, Judgement judgement, const std::string& words,
+                                const base::Error& not_listed) {
+  std::int64_t step = 0;
+  const std::string& text = *arguments.Positional(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), step);
+  if (error != std::errc() || end != text.data() + text.size()) return tl::unexpected(not_listed);
+  BELAY_ASSIGN(const auto generation, arguments.GetNumber("generation", 1, INT64_MAX));
+  BELAY_ASSIGN(Access access, OpenAccess(arguments, Need::kChange));
+  Listed listed;
+  listed.info.key = {{access.project, *arguments.Positional(0)},
+                     base::Step(step),
+                     base::Generation(static_cast<std::uint64_t>(generation.value_or(0)))};
+  auto judged = access.client->JudgeCheckpoint(listed.info.key, judgement, {}, words);
+  if (!judged) return tl::unexpected(judged.error().code == base::Code::kNotFound ? not_listed : judged.error());
+  listed.info.trust = *judged;
+  listed.info.in_memory = true;
+  return Done(arguments, listed, "trusted",
+              base::Str(listed.info.key.job.job, " step ", step, ", which is in belayd's memory only, is ",
+                        TrustName(judged->state)));
+}
+
 base::Result<int> RunTrust(const Arguments& arguments) {
   const auto state = ParseTrust(*arguments.Positional(2));
   if (!state) {
@@ -68,15 +92,18 @@ base::Result<int> RunTrust(const Arguments& arguments) {
                       "' is none of good, suspect and unknown; see `belay ckpt trust --help`");
   }
   const auto reason = arguments.Get("reason");
-  BELAY_ASSIGN(Chosen chosen, Choose(arguments));
   const Judgement judgement = *state == TrustState::kGood      ? Judgement::kGood
                               : *state == TrustState::kSuspect ? Judgement::kSuspect
                                                                : Judgement::kUnknown;
   const std::string words = reason.value_or(*state == TrustState::kSuspect ? "marked by hand" : "");
-  BELAY_ASSIGN(chosen.listed.info.trust,
-               chosen.access.client->JudgeCheckpoint(chosen.listed.info.key, judgement, {}, words));
-  const std::string name = NameOf(chosen.listed.info.key);
-  return Done(arguments, chosen.listed, "trusted",
+  auto chosen = Choose(arguments);
+  if (!chosen && chosen.error().code == base::Code::kNotFound)
+    return TrustInMemory(arguments, judgement, words, chosen.error());
+  if (!chosen) return tl::unexpected(chosen.error());
+  BELAY_ASSIGN(chosen->listed.info.trust,
+               chosen->access.client->JudgeCheckpoint(chosen->listed.info.key, judgement, {}, words));
+  const std::string name = NameOf(chosen->listed.info.key);
+  return Done(arguments, chosen->listed, "trusted",
               *state == TrustState::kSuspect
                   ? name + " is suspect: a run resumes from an older one"
                   : base::Str(name, " is ", TrustName(*state), ": it is offered for restoring"));

@@ -113,7 +113,7 @@ class SocketClient final : public Client {
   Status WriteWave(const WaveRequest& wave) override {
     wire::Request request;
     ToWire(wave, request.mutable_write_wave());
-    return CallForDone(std::move(request), kCallTimeout);
+    return CallForDone(std::move(request), std::nullopt);  // a disk may be busy with other states
   }
 
   Status SealSnapshot(const SealRequest& seal) override {
@@ -222,7 +222,8 @@ class SocketClient final : public Client {
     body.set_judgement(static_cast<wire::Judgement>(judgement));
     body.set_by_generation(by.value());
     body.set_reason(ToUtf8(reason));
-    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kJudged, kCallTimeout));
+    // No deadline: the mark waits its turn behind deletions.
+    BELAY_ASSIGN(Reply reply, Call(std::move(request), wire::Response::kJudged, std::nullopt));
     return FromWire(reply.response.judged().trust());
   }
 

@@ -283,6 +283,7 @@ class StagedSnapshotter final : public Snapshotter {
         writing = std::async(std::launch::async, [&] { return WriteWave(*client, wave); });
       } catch (const std::system_error&) {  // no thread to be had: one after the other
         status = WriteWave(*client, wave);
+        if (!status) break;
       }
     }
     const Status last = written();

@@ -270,6 +270,8 @@ void Core::Handle(const ReindexFinished& event) {
       committed[id].removing = old->second.removing;
       committed[id].pins_under_way = old->second.pins_under_way;
       committed[id].repairs_running = old->second.repairs_running;
+      committed[id].trust_marks_under_way = old->second.trust_marks_under_way;
+      if (old->second.trust_marks_under_way > 0) committed[id].info.trust = old->second.info.trust;
     }
     job.committed = std::move(committed);
     report.checkpoints += job.committed.size();

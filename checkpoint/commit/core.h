@@ -123,8 +123,8 @@ class Core {
   DiskDemand DemandOf(const JobKey& key, const std::vector<FolderSpace>& space, std::uint64_t device) const;
 
   // waves.cc
-  base::Result<std::uint64_t> GrantStaging(const JobKey& key, base::Rank rank, std::int32_t world_size,
-                                           std::uint64_t bytes, std::uint64_t window_min);
+  base::Result<std::uint64_t> GrantStaging(const Attach& request, std::uint64_t bytes);
+  bool Outgrown(const Job& job, const StagingSlot& slot) const;
   base::Status CheckWave(const Job& job, base::Rank rank, const RankPart& part, const WavePiece& wave) const;
 
   // catalogue.cc

@@ -292,14 +292,15 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   const bool fits = found != job.staging.end() && found->second.image_bytes == bytes &&
                     (!found->second.IsWindow() ||
                      (request.window_bytes_min > 0 && request.window_bytes_min <= found->second.bytes)) &&
-                    !HeldByOlderRun(ref.connection, request) && !Misplaced(job, found->second, request);
+                    !HeldByOlderRun(ref.connection, request) && !Misplaced(job, found->second, request) &&
+                    !Outgrown(job, found->second);
   if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
     return Answer(ref,
                   Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
   }
   std::uint64_t granted = fits ? found->second.bytes : bytes;
   if (!fits) {
-    const auto room = GrantStaging(request.job, request.rank, request.world_size, bytes, request.window_bytes_min);
+    const auto room = GrantStaging(request, bytes);
     if (!room) return Answer(ref, room.error());
     granted = *room;
   }

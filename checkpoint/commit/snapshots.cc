@@ -71,7 +71,11 @@ DiskDemand Core::DemandOf(const JobKey& key, const std::vector<FolderSpace>& spa
       const auto part = their.snapshot->parts.find(rank);
       if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling ||
           part->second.phase == PartPhase::kSealed) {
-        demand.promised_bytes += slot.image_bytes;
+        std::uint64_t has = 0;  // what is written in waves has its blocks since its first one
+        if (part != their.snapshot->parts.end()) {
+          for (const auto& [name, file] : part->second.streamed) has += file.bytes;
+        }
+        demand.promised_bytes += slot.image_bytes - std::min(has, slot.image_bytes);
       }
     }
   }

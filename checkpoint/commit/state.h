@@ -135,6 +135,7 @@ struct Committed {
   bool removing = false;
   int pins_under_way = 0;  // PersistPin orders that will pin it: retention must not overtake the file
   int repairs_running = 0;
+  int trust_marks_under_way = 0;  // PersistTrust orders: what is on disk is behind info.trust
 
   bool Pinned() const { return info.pinned || pins_under_way > 0; }
   // There, to stay, and good as far as anybody knows.

@@ -1,5 +1,6 @@
 #include "checkpoint/commit/trust.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "checkpoint/commit/core.h"
@@ -66,6 +67,7 @@ void Core::Handle(const RequestRef& ref, const JudgeCheckpoint& request) {
     if (!after) return Answer(ref, Judged{found->second.info.trust});
     // From now on, not from when the mark is durable: a run that begins in between must hear of it.
     found->second.info.trust = *after;
+    ++found->second.trust_marks_under_way;
     return Do(PersistTrust{ref, request.job, *id, *after},
               base::Str(*id, " of job ", request.job, " is ", TrustName(after->state), " now (", after->failed_resumes,
                         " failed resumes)", after->reason.empty() ? "" : ": ", after->reason));
@@ -79,6 +81,10 @@ void Core::Handle(const RequestRef& ref, const JudgeCheckpoint& request) {
 }
 
 void Core::Handle(const TrustFinished& event) {
+  if (Job* job = FindJob(event.job); job != nullptr && job->committed.contains(event.id)) {
+    int& under_way = job->committed.at(event.id).trust_marks_under_way;
+    under_way = std::max(0, under_way - 1);  // 0: a reindex found it anew
+  }
   if (!event.error) return Answer(event.ref, Judged{event.trust});
   // It holds until the daemon ends.
   Do(Note{},

@@ -14,32 +14,47 @@ namespace belay::checkpoint::commit {
 using base::Code;
 using base::Error;
 
-// What `rank` gets of the `bytes` that it asks for: all of them, or a window of `window_min` at least.
-base::Result<std::uint64_t> Core::GrantStaging(const JobKey& key, base::Rank rank, std::int32_t world_size,
-                                               std::uint64_t bytes, std::uint64_t window_min) {
+// What a rank gets: `bytes`, which is what it asks for in whole pages, or a window of what it can do with at least.
+base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint64_t bytes) {
+  const JobKey& key = request.job;
+  const base::Rank rank = request.rank;
+  const std::int32_t world_size = request.world_size;
+  const std::uint64_t asked = request.staging_bytes, window_min = request.window_bytes_min;
   const Job& job = state_.jobs.at(key);
   WindowDemand demand;
-  demand.asked_bytes = bytes;
+  demand.asked_bytes = asked;
   demand.window_min_bytes = window_min;
-  for (std::int32_t r = 0; r < world_size; ++r) {
-    if (base::Rank(r) != rank && !job.staging.contains(base::Rank(r))) ++demand.ranks_to_come;
-  }
   // And what the others need at least: a rank that took all would leave them without a save, and itself with them.
-  base::Status room = MakeRoomForStaging(key, rank, bytes, demand.ranks_to_come * window_min);
+  std::uint64_t spare = 0;
+  for (std::int32_t r = 0; r < world_size; ++r) {
+    const auto other = job.staging.find(base::Rank(r));
+    const std::uint64_t has = other == job.staging.end() ? 0 : other->second.bytes;
+    if (base::Rank(r) == rank || has >= window_min) continue;  // also where window_min is 0
+    ++demand.ranks_to_come;
+    spare += window_min - has;
+  }
+  base::Status room = MakeRoomForStaging(key, rank, bytes, spare);
   if (room) return bytes;
-  if (window_min == 0) return tl::unexpected(room.error());
+  if (window_min == 0 || window_min >= asked) return tl::unexpected(room.error());
   const auto own = job.staging.find(rank);
   demand.held_bytes = StagingBytesHeld() - (own == job.staging.end() ? 0 : own->second.bytes);
   demand.budget_bytes = config_.memory_budget_bytes;
   std::uint64_t window = ChooseWindow(demand);
   if (window < window_min) {  // not without what idle jobs hold
-    window = std::min(bytes, base::AlignUp(window_min, kStagingAlignment));
+    window =
+        std::min(base::AlignUp(window_min, kStagingAlignment), (asked - 1) / kStagingAlignment * kStagingAlignment);
     if (!MakeRoomForStaging(key, rank, window, 0)) {
       return base::Fail(room.error().code, room.error().Text(), "; to save in waves it needs ",
                         base::HumanBytes(window));
     }
   }
   return window;
+}
+
+// Made when there was no room, and now there is.
+bool Core::Outgrown(const Job& job, const StagingSlot& slot) const {
+  if (!slot.IsWindow() || job.snapshot) return false;
+  return AdmitStaging({slot.image_bytes, StagingBytesHeld() - slot.bytes, config_.memory_budget_bytes, 0}).has_value();
 }
 
 base::Status Core::CheckWave(const Job& job, base::Rank rank, const RankPart& part, const WavePiece& wave) const {
@@ -63,7 +78,7 @@ base::Status Core::CheckWave(const Job& job, base::Rank rank, const RankPart& pa
   }
   std::uint64_t bytes = wave.file_bytes;
   for (const auto& [name, file] : part.streamed) bytes += name == wave.name ? 0 : file.bytes;
-  if (part.streamed.size() >= kFilesMax || bytes > slot.image_bytes) {
+  if (bytes > slot.image_bytes || (part.streamed.size() >= kFilesMax && !part.streamed.contains(wave.name))) {
     return base::Fail(Code::kLimitExceeded, "rank ", rank, " writes ", bytes, " bytes, and was admitted with ",
                       slot.image_bytes);
   }

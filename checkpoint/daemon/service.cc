@@ -283,7 +283,7 @@ void Service::Perform(commit::StartWrite& order) {
 
 void Service::Perform(commit::WriteWavePiece& order) {
   auto memory = parts_.staging->Find(OwnerName(order.job), order.rank);
-  parts_.writers->Submit([this, memory = std::move(memory), order = std::move(order)] {
+  parts_.waves->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     Post(WriteWaveOf(files_, folders_, order, bytes));
   });

@@ -46,6 +46,7 @@ ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listene
           std::make_unique<WorkerPool>(1),
           std::make_unique<WorkerPool>(1),
           std::make_unique<WorkerPool>(options.writers),
+          std::make_unique<WorkerPool>(options.writers),
           std::make_unique<WorkerPool>(1)};
 }
 

@@ -69,7 +69,8 @@ class Staging {
 struct ServiceParts {
   std::unique_ptr<Staging> staging;
   std::unique_ptr<Clients> clients;
-  std::unique_ptr<Executor> openers, publishing, writers, scrubbing;
+  // `waves` apart from `writers`: a trainer waits for each of them, and must not wait for others' whole states.
+  std::unique_ptr<Executor> openers, publishing, writers, waves, scrubbing;
 };
 // `held`: the staging memory to begin with.
 ServiceParts MachineParts(const ServiceOptions& options, base::Listener& listener, HeldMemory held = {});

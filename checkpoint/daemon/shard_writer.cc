@@ -216,6 +216,7 @@ base::Status WritePiece(base::FileSystem& files, const index::Folders& folders, 
   for (std::size_t at = 0; at < bytes.size(); at += kPieceBytes) {
     BELAY_TRY(file->WriteAt(piece.file_offset + at, bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at))));
   }
+  BELAY_TRY(file->Sync());  // an error of a write that went by way of the page cache must come to light here
   BELAY_TRY(file->Close());
   return base::FaultPoint("wave.after_data");
 }

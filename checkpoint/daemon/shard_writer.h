@@ -16,7 +16,7 @@ namespace belay::checkpoint {
 commit::WriteFinished WriteRankFiles(base::FileSystem& files, base::Clock& clock, const index::Folders& folders,
                                      const commit::StartWrite& order, std::span<const std::byte> staging);
 
-// A piece of a file that does not fit into the staging memory as a whole, to its temporary name; not synced. The pieces
+// A piece of a file that does not fit into the staging memory as a whole, to its temporary name. The pieces
 // of a file come one after the other. WriteRankFiles adds the header, syncs the file and gives it its name.
 commit::WaveFinished WriteWaveOf(base::FileSystem& files, const index::Folders& folders,
                                  const commit::WriteWavePiece& order, std::span<const std::byte> staging);

@@ -68,7 +68,10 @@ bool DaemonLink::KeepReconnecting(const std::stop_token& stop, const std::functi
     base::Status again = Reconnect();
     if (stop.stop_requested()) return false;
     if (again) again = HoldRun();
-    if (again) return true;
+    if (again) {
+      Tell();
+      return true;
+    }
     if (JobIsTaken(again.error().code)) {  // its run goes on; ours ends when its ranks hear of it
       trouble(again.error());
       return true;

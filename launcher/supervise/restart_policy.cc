@@ -17,7 +17,9 @@ RestartDecision DecideRestart(const FailureFacts& facts) {
     return {false,
             "not restarted: it ended by itself, and belay cannot see the steps of a program that does not use its API"};
   }
-  if (!facts.by_signal && facts.steps_done == 0 && !facts.resumed) {
+  // Memory that another process still held a moment ago may be there the next time.
+  const bool out_of_memory = facts.status == static_cast<int>(base::ExitStatus::kOsError);
+  if (!facts.by_signal && facts.steps_done == 0 && !facts.resumed && !out_of_memory) {
     return {false, "not restarted: it failed before its first finished step, so it would fail again"};
   }
   if (facts.restarts_max == 0) return {false, "not restarted: --max-restarts is 0"};

@@ -51,7 +51,7 @@ constexpr Point kPoints[] = {
     {"spread.before_record", "a new data folder knows whose it is, its home does not know it"},
     {"staging.allocate", "staging memory is about to be made"},
     {"trust.before_mark", "a resume was judged, the checkpoint's trust mark is not written"},
-    {"wave.after_data", "a piece of a shard is written, the rest is still in the trainer"},
+    {"wave.after_data", "a piece of a shard is written and synced, the rest is still in the trainer"},
     {"write.after_data", "a shard's bytes are written and not synced"},
     {"write.after_rename", "a shard has its final name, the folder is not synced yet"},
     {"write.after_sync", "a shard is synced under its temporary name"},

@@ -148,6 +148,7 @@ class Checkpointer::Impl {
   void CheckDivergence(std::int64_t step, const std::map<std::string, double>& metrics) {
     if (step >= proved_at_) return;
     for (const auto& [name, value] : metrics) {
+      if (name != "loss" && name != options_.best_metric) continue;  // a norm may be inf and the step be skipped for it
       const auto before = watched_.find(name);
       if (std::isfinite(value) || before == watched_.end() || !std::isfinite(before->second)) continue;
       run_.Diverged();

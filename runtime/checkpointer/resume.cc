@@ -80,9 +80,11 @@ auto AskAcrossARestart(const std::string& socket, std::unique_ptr<checkpoint::Cl
 
 // Not to begin from nothing where there is something: that would be a loss nobody asked for.
 base::Status AllSuspect(const std::string& job, const std::vector<RestorePoint>& points) {
+  const RestorePoint& newest = points.front();
   return Fail(Code::kCorrupt, "every checkpoint of the job that is left (", points.size(),
               ") is suspect: runs that resumed from them failed before they had trained on. `belay ckpt list ", job,
-              "` says why. Mend what failed, then `belay ckpt trust ", job, " latest good` resumes from the newest");
+              "` says why. Mend what failed, then `belay ckpt trust ", job, " ", newest.step, " good --generation ",
+              newest.generation, "` resumes from the newest");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 
 #include <c10/util/Exception.h>
@@ -38,6 +39,13 @@ void Say(const std::string& words) {
       // Without torch's backtrace: the words say which operation and rank.
       Say(error.what_without_backtrace());
       _exit(static_cast<int>(base::ExitStatus::kUnavailable));
+    } catch (const c10::OutOfMemoryError& error) {
+      // Not a crash of the program: nobody is to blame its checkpoint for it.
+      Say(error.what_without_backtrace());
+      _exit(static_cast<int>(base::ExitStatus::kOsError));
+    } catch (const std::bad_alloc&) {
+      Say("no memory is left on this host");
+      _exit(static_cast<int>(base::ExitStatus::kOsError));
     } catch (const std::exception& error) {
       Say(error.what());
     } catch (...) {

@@ -109,7 +109,8 @@ void Machine::Start() {
   ServiceParts daemon{
       std::make_unique<MemoryStaging>(staging_count_),         parts_.network.MakeHub(),
       std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay), std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay),
-      std::make_unique<Lane>(parts_.scheduler, 4, kTaskDelay), std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay)};
+      std::make_unique<Lane>(parts_.scheduler, 4, kTaskDelay), std::make_unique<Lane>(parts_.scheduler, 4, kTaskDelay),
+      std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay)};
   service_ = std::make_unique<Service>(options, parts_.disk, parts_.clock, std::move(daemon),
                                        std::move(recovered->index), std::move(recovered->catalogue));
   ++life_;

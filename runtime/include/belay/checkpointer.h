@@ -47,8 +47,8 @@ struct CheckpointOptions {
   bool larger_is_better = false;
   bool save_at_end = true;  // finish() saves the last step
   // So many steps after a resume prove its checkpoint good (or `every`, if that is less). Runs that fail before, or
-  // give a metric that is not finite where it was at the saved step, make it suspect: an older one is tried. 0:
-  // neither.
+  // give a "loss" (or `best_metric`) that is not finite where it was at the saved step, make it suspect: an older one
+  // is tried. 0: neither.
   std::uint32_t trust_steps = 10;
 };
 
@@ -78,8 +78,8 @@ class Checkpointer {
   std::int64_t resume();
 
   // After the update of `step` (0-based). kStop: asked to stop, and the state after this step is committed.
-  // `metrics` go into the manifest of a checkpoint saved here ("loss" for `keep_best`). Throws belay::Error (65) if one
-  // is not finite soon after a resume; see `trust_steps`.
+  // `metrics` go into the manifest of a checkpoint saved here ("loss" for `keep_best`). Throws belay::Error (65) if
+  // the loss is not finite soon after a resume; see `trust_steps`.
   Next step_done(std::int64_t step, const std::map<std::string, double>& metrics = {});
 
   // Waits until the copy under way is done. Call it before a change of parameters or optimizer state that no backward()

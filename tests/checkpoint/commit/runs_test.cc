@@ -265,10 +265,12 @@ TEST(RunsTest, MemoryThatHoldsTheOnlyCopyOfASnapshotIsKeptWhereverItLies) {
   ASSERT_TRUE(core.Ok(core.Ask(first, AttachFor(0, older))));
   ASSERT_TRUE(core.Ok(core.Ask(first, BeginSnapshot{base::Step(10), "interval"})));
   ASSERT_TRUE(core.Ok(core.Ask(first, CoreHarness::SealOf(0, 10))));
-  EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, older))).reused) << "it is being written";
+  const auto again = core.Connect();
+  EXPECT_TRUE(core.Answer<Attached>(core.Ask(again, AttachFor(1, older))).reused) << "it is being written";
   ASSERT_TRUE(core.FinishWrite(base::Error{Code::kNoSpace, "full", nullptr}));
   ASSERT_TRUE(core.FinishManifest());
   ASSERT_TRUE(core.FinishDiscard());
+  core.Disconnect(again);
   const Generation newer = core.BeginRunOf(launcher, 1);
   EXPECT_TRUE(core.Answer<Attached>(core.Ask(core.Connect(), AttachFor(1, newer))).reused);
   ASSERT_EQ(core.Points().size(), 1U);

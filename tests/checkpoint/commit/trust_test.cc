@@ -184,6 +184,24 @@ TEST_F(TrustCoreTest, TheNewestThatIsNotSuspectIsTheOneThatRemovalProtects) {
   EXPECT_TRUE(core.Ok(removed));
 }
 
+TEST_F(TrustCoreTest, AReindexDoesNotBringBackWhatWasBelievedBeforeTheMark) {
+  StartRun();
+  for (const int step : {10, 20}) core.Save(ranks, step);
+  StartRun();
+  const auto reindex = core.Ask(launcher, Reindex{});
+  Catalogue before;  // read before the mark is written
+  before[kJob].generation = generation;
+  for (const int step : {10, 20}) before[kJob].checkpoints[{Generation(1), Step(step)}] = {};
+  Say(Judgement::kDiverged, 20, generation);
+  const auto order = core.Take<RebuildIndex>();
+  ASSERT_TRUE(order);
+  core.Send(ReindexFinished{order->ref, std::nullopt, before, {}});
+  EXPECT_TRUE(core.Ok(reindex));
+  EXPECT_EQ(StepsOffered(), (Steps{10}));
+  ASSERT_TRUE(FinishMark());
+  EXPECT_EQ(StepsOffered(), (Steps{10}));
+}
+
 TEST_F(TrustCoreTest, APersonOffersItAgain) {
   StartRun();
   for (const int step : {10, 20}) core.Save(ranks, step);

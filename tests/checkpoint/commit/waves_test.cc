@@ -257,5 +257,42 @@ TEST(MixedWavesTest, TheFirstRankDoesNotTakeWhatTheOthersNeedAtLeast) {
   EXPECT_LE(granted, config.memory_budget_bytes);
 }
 
+TEST(MixedWavesTest, SmallMemoryOfAnEarlierRunCountsAsRanksToCome) {
+  CoreConfig config = CoreHarness::Config();
+  config.memory_budget_bytes = kImage;
+  CoreHarness core(config);
+  const auto launcher = core.Connect();
+  const Generation small = core.BeginRunOf(launcher, 4);
+  for (int r = 0; r < 4; ++r) core.Disconnect(core.AttachRank(r, 4, small, 8192));
+  const Generation large = core.BeginRunOf(launcher, 4);
+  for (int r = 0; r < 4; ++r) {
+    Attach attach = CoreHarness::AttachOf(r, 4, large, 4 * kImage);
+    attach.window_bytes_min = kImage / 4;
+    EXPECT_GE(core.Answer<Attached>(core.Ask(core.Connect(), attach)).staging_bytes, kImage / 4) << r;
+  }
+}
+
+TEST(MixedWavesTest, AWindowIsAllTheMemoryOnceThereIsRoom) {
+  CoreConfig config = CoreHarness::Config();
+  config.memory_budget_bytes = 2 * kImage;
+  CoreHarness core(config);
+  const auto other = core.Connect();
+  const JobKey another{"default", "other"};
+  const Generation theirs = core.BeginRunOf(other, 1, 78, {}, another);
+  core.AttachRank(0, 1, theirs, kImage + kImage / 2, {}, another);
+  const auto launcher = core.Connect();
+  const Generation generation = core.BeginRunOf(launcher, 1);
+  const auto attach = [&] {
+    Attach request = CoreHarness::AttachOf(0, 1, generation, kImage);
+    request.window_bytes_min = kWindow;
+    return core.Answer<Attached>(core.Ask(core.Connect(), request)).staging_bytes;
+  };
+  EXPECT_EQ(attach(), kImage / 2);
+  EXPECT_EQ(attach(), kImage / 2);
+  core.Ask(other, EndRun{another, theirs, "done"});
+  for (ConnectionId id = 1; id < 4; ++id) core.Disconnect(id == launcher ? 0 : id);
+  EXPECT_EQ(attach(), kImage);
+}
+
 }  // namespace
 }  // namespace belay::checkpoint::commit
