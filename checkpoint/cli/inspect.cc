@@ -35,6 +35,11 @@ void SayWhatIsWhole(Inspection& whole) {
     for (const TensorView& tensor : file.tensors) by_name[tensor.entry.name].push_back(&tensor);
   }
   const bool is_one_file = !whole.is_folder;  // which has pieces only
+  // Of a file on a drive that is not there nothing is known to be missing.
+  const bool all_there = std::ranges::none_of(whole.files, [](const FileView& file) {
+    return std::ranges::any_of(file.problems,
+                               [](const Error& problem) { return problem.code == Code::kFolderMissing; });
+  });
   for (const auto& [name, pieces] : by_name) {
     const ShardEntry& first = pieces.front()->entry;
     std::vector<Box> boxes;
@@ -46,7 +51,7 @@ void SayWhatIsWhole(Inspection& whole) {
     }
     const base::Status covered = good && !is_one_file ? CheckCoverage(first.global_shape, boxes) : base::Status();
     (good && covered ? whole.readable : whole.lost).push_back(name);
-    if (good && !covered && whole.manifest_health == Health::kGood) {
+    if (good && !covered && all_there && whole.manifest_health == Health::kGood) {
       whole.problems.push_back(
           {covered.error().code, base::Str("tensor ", name, ": ", covered.error().Text()), nullptr});
     }

@@ -138,6 +138,7 @@ class RankWriter {
   // The checkpoint's folder there; null: home.
   base::Result<std::string> FolderIn(const spread::OtherFolder* other) {
     if (other == nullptr) return home_;
+    used_.insert(other);
     return index::MakeInOther(files_, folders_, *other, order_.job, order_.id);
   }
 
@@ -176,6 +177,10 @@ class RankWriter {
     std::set<std::string> changed;
     for (const auto& [name, directory] : elsewhere_) changed.insert(directory);
     for (const std::string& directory : changed) BELAY_TRY(files_.SyncDirectory(directory));
+    // A drive that went meanwhile may have left its mount point to be written to.
+    for (const spread::OtherFolder* other : used_) {
+      BELAY_TRY(spread::CheckHere(files_, folders_.home_id(), *other));
+    }
     BELAY_TRY(base::FaultPoint("spread.before_link"));
     for (const auto& [name, directory] : elsewhere_) {
       const std::string link = home_ + "/" + name;
@@ -193,6 +198,7 @@ class RankWriter {
   const index::Folders& folders_;
   const commit::StartWrite& order_;
   const std::string home_;
+  std::set<const spread::OtherFolder*> used_;
   std::map<std::string, std::string> elsewhere_;  // file to the folder that it lies in, if that is not home's
 };
 

@@ -74,9 +74,9 @@ Status TakeIn(base::FileSystem& files, const std::string& home, DataFolders& fol
     BELAY_TRY(base::WriteFileDurably(files, MembershipFile(path), EncodeMembership(*membership)));
   }
   // What an earlier start had made and not synced must not go once home relies on it.
-  for (const std::string& made : {path + "/.belayd", path, base::ParentPath(path)}) {
-    BELAY_TRY(files.SyncDirectory(made));
-  }
+  for (const std::string& made : {path + "/.belayd", path}) BELAY_TRY(files.SyncDirectory(made));
+  const Status named = files.SyncDirectory(base::ParentPath(path));
+  if (!named && named.error().code != Code::kPermissionDenied) return named;  // then it was not us who made it
   BELAY_TRY(base::FaultPoint("spread.before_record"));
   folders.others.push_back({path, membership->id, false});
   base::LogInfo("data_folder_added", {{"folder", path}});

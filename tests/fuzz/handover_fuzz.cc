@@ -29,6 +29,6 @@ BELAY_FUZZ_TARGET(data) {
   }
   core.Step(commit::ConnectionOpened{1, 0, 1}, {});
   for (const Handover::Job& one : handover->jobs) {
-    core.Step(commit::RequestArrived{{1, 1}, commit::RestorePoints{one.job.key}, 0}, {});
+    core.Step(commit::RequestArrived{{1, 1}, commit::RestorePoints{one.job.key}, {}}, {});
   }
 }

@@ -90,7 +90,9 @@ void Chaos::Strike() {
 
 // As an unmount: the mount point stays, and is empty. What happens to drives does not depend on power.
 void Chaos::TakeDrive() {
-  // A daemon that serves has its drives on record, durably.
+  // A daemon that serves has its drives on record, durably. Not in the midst of a write: in the moment between looking
+  // whether the drive is there and making a folder on it, the folder may get below the mount point.
+  if (world_.scheduler.depth() > 1) return;
   if (world_.also.empty() || world_.inspector.drive_away || !world_.machine->up()) return;
   const std::string& drive = world_.also.front();
   if (!world_.files.Rename(drive, drive + ".away")) return;  // read-only now

@@ -103,7 +103,7 @@ TEST(StagingPoolTest, MemoryOfAnotherPoolIsTakenUpAsItIs) {
     EXPECT_FALSE(MapStaging(*handed->Descriptor(), 8193)) << "more than there is";
   }
   StagingPool pool(1);
-  pool.TakeUp("default/gpt", Rank(0), std::move(handed));
+  pool.TakeUp("default/gpt", Rank(0), std::move(handed), std::nullopt);
   pool.WaitTouched();
   EXPECT_EQ(pool.Find("default/gpt", Rank(0))->bytes()[5000], std::byte{42});
   EXPECT_FALSE(MapStaging(base::UniqueFd(), 10));
