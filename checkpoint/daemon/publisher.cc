@@ -76,7 +76,8 @@ base::Result<base::Generation> Publisher::NewestGeneration(const commit::JobKey&
 
 // The daemon could not see this job when it started (a lost index, and an error of the disk at the same time). Its
 // generations must not begin anew, nor its training.
-base::Status Publisher::LookAgain(const commit::PersistGeneration& order, commit::GenerationPersisted& event) {
+base::Status Publisher::LookAgain(const commit::PersistGeneration& order, base::Generation newest,
+                                  commit::GenerationPersisted& event) {
   BELAY_ASSIGN(auto found, index::ScanFolders(files_, folders_, nullptr, default_owner_));
   const auto job = found.catalogue.find(order.job);
   if (job == found.catalogue.end() || !found.unseen.empty()) {
@@ -87,14 +88,15 @@ base::Status Publisher::LookAgain(const commit::PersistGeneration& order, commit
     return base::Fail(Code::kPermissionDenied, "job ", order.job, " belongs to user ", job->second.owner_uid);
   }
   base::LogWarning("job_found", {{"job", order.job}, {"generation", job->second.generation.value()}});
-  event.generation = base::Generation(job->second.generation.value() + 1);
+  // The scan gets by without a generation file that it cannot read; but that file has been read a moment ago.
+  event.generation = base::Generation(std::max(newest, job->second.generation).value() + 1);
   event.found = std::move(job->second);
   return {};
 }
 
 base::Status Publisher::PersistOrFail(const commit::PersistGeneration& order, commit::GenerationPersisted& event) {
   BELAY_ASSIGN(const base::Generation newest, NewestGeneration(order.job));
-  if (newest >= order.generation) BELAY_TRY(LookAgain(order, event));
+  if (newest >= order.generation) BELAY_TRY(LookAgain(order, newest, event));
   const index::JobRecord record{event.generation, order.owner_uid};
   base::Status written = index::WriteGenerationFile(files_, folders_, order.job, record);
   if (!written && written.error().code == Code::kNoSpace) {

@@ -41,7 +41,8 @@ class Publisher {
  private:
   base::Status PersistOrFail(const commit::PersistGeneration& order, commit::GenerationPersisted& event);
   base::Result<base::Generation> NewestGeneration(const commit::JobKey& job);
-  base::Status LookAgain(const commit::PersistGeneration& order, commit::GenerationPersisted& event);
+  base::Status LookAgain(const commit::PersistGeneration& order, base::Generation newest,
+                         commit::GenerationPersisted& event);
   base::Status StoreManifest(const std::string& directory, const std::string& text);
   base::Status DeleteOrFail(const std::string& directory);
   base::Status PinOrFail(const commit::PersistPin& order);

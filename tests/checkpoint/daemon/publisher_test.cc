@@ -122,6 +122,15 @@ TEST_F(PublisherTest, AJobWhoseFolderCannotBeReadBeginsNothing) {
   EXPECT_EQ(Begin().generation, Generation(5));
 }
 
+// The file's first reading goes well; the scan that follows cannot read it, and would begin anew at what it finds else.
+TEST_F(PublisherTest, AGenerationThatWasReadOnceIsNeverGrantedAgain) {
+  MakeCheckpoint(10, true);  // of generation 1
+  ASSERT_OK(index::WriteGenerationFile(memory_, folders_, kJob, {Generation(4), 0}));
+  const auto rule = files_.Add({.path_contains = ".generation", .operation = FileOperation::kOpen, .skip = 1});
+  EXPECT_EQ(Begin().generation, Generation(5));
+  EXPECT_EQ(files_.Fired(rule), 1U);
+}
+
 TEST_F(PublisherTest, AnotherUsersJobThatTheIndexForgotStaysTheirs) {
   ASSERT_OK(index::WriteGenerationFile(memory_, folders_, kJob, {Generation(4), 1234}));
   EXPECT_EQ(Begin().error->code, Code::kPermissionDenied);
