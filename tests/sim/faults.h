@@ -19,53 +19,54 @@
 namespace belay::checkpoint::sim {
 
 // X(name, words). Each must happen in a run of all seeds; faults first, then what shows that the work went on.
-#define BELAY_SIM_KINDS(X)                                            \
-  X(Killed, "the daemon is killed at a seam call")                    \
-  X(PowerLost, "the machine loses power at a seam call")              \
-  X(KilledInStartup, "the daemon dies while it starts")               \
-  X(Stopped, "the daemon gets SIGTERM")                               \
-  X(WriteError, "a write fails")                                      \
-  X(ShortWrite, "a write fails half-way")                             \
-  X(SyncError, "a sync of a file fails")                              \
-  X(FolderSyncError, "a sync of a folder fails")                      \
-  X(RenameError, "a rename fails")                                    \
-  X(LostRename, "a rename happens and answers an error")              \
-  X(ReadError, "a read fails")                                        \
-  X(RemoveError, "a removal fails")                                   \
-  X(NameError, "opening, listing or looking at something fails")      \
-  X(DiskFull, "the disk has no room left")                            \
-  X(ReadOnly, "the file system is remounted read-only")               \
-  X(SlowDisk, "a disk operation takes long")                          \
-  X(DriveAway, "a drive is not there for a while")                    \
-  X(Interleaved, "others go on during a disk operation")              \
-  X(WallJump, "somebody sets the clock")                              \
-  X(BitRot, "a bit of a committed checkpoint's file turns")           \
-  X(IndexLost, "the index is gone")                                   \
-  X(IndexDamaged, "the index cannot be read")                         \
-  X(IndexRefused, "a write to the index fails")                       \
-  X(IndexUnsure, "a write to the index happens and answers an error") \
-  X(PointError, "a fault point answers an error")                     \
-  X(LineCut, "a connection breaks")                                   \
-  X(Repeated, "a request comes twice")                                \
-  X(Late, "a request or an answer is late")                           \
-  X(TrainerDied, "a rank dies")                                       \
-  X(TrainerDiedCopying, "a rank dies while it copies")                \
-  X(LauncherDied, "a launcher dies")                                  \
-  X(HungCopying, "a rank hangs while it copies")                      \
-  X(StaleRank, "a rank of an older generation asks for something")    \
-  X(OtherWorld, "a run resumes with another world size")              \
-  X(SaveCommitted, "saves committed")                                 \
-  X(SaveFailed, "saves failed")                                       \
-  X(SaveRefused, "saves refused before a byte was copied")            \
-  X(SaveUnknown, "saves whose end their rank did not learn")          \
-  X(RestoredFromMemory, "restores from memory")                       \
-  X(RestoredFromDisk, "restores from disk")                           \
-  X(RestoreRefused, "restores that said why not")                     \
-  X(RetentionRemoved, "checkpoints removed by retention")             \
-  X(UserRemoved, "checkpoints removed by somebody")                   \
-  X(Pinned, "checkpoints pinned")                                     \
-  X(Reindexed, "the index rebuilt while serving")                     \
-  X(DaemonStarted, "daemon starts")                                   \
+#define BELAY_SIM_KINDS(X)                                                \
+  X(Killed, "the daemon is killed at a seam call")                        \
+  X(PowerLost, "the machine loses power at a seam call")                  \
+  X(KilledInStartup, "the daemon dies while it starts")                   \
+  X(Stopped, "the daemon gets SIGTERM")                                   \
+  X(WriteError, "a write fails")                                          \
+  X(ShortWrite, "a write fails half-way")                                 \
+  X(SyncError, "a sync of a file fails")                                  \
+  X(FolderSyncError, "a sync of a folder fails")                          \
+  X(RenameError, "a rename fails")                                        \
+  X(LostRename, "a rename happens and answers an error")                  \
+  X(ReadError, "a read fails")                                            \
+  X(RemoveError, "a removal fails")                                       \
+  X(NameError, "opening, listing or looking at something fails")          \
+  X(DiskFull, "the disk has no room left")                                \
+  X(ReadOnly, "the file system is remounted read-only")                   \
+  X(SlowDisk, "a disk operation takes long")                              \
+  X(DriveAway, "a drive is not there for a while")                        \
+  X(Interleaved, "others go on during a disk operation")                  \
+  X(WallJump, "somebody sets the clock")                                  \
+  X(BitRot, "a bit of a committed checkpoint's file turns")               \
+  X(IndexLost, "the index is gone")                                       \
+  X(IndexDamaged, "the index cannot be read")                             \
+  X(IndexRefused, "a write to the index fails")                           \
+  X(IndexUnsure, "a write to the index happens and answers an error")     \
+  X(PointError, "a fault point answers an error")                         \
+  X(LineCut, "a connection breaks")                                       \
+  X(Repeated, "a request comes twice")                                    \
+  X(Late, "a request or an answer is late")                               \
+  X(TrainerDied, "a rank dies")                                           \
+  X(TrainerDiedCopying, "a rank dies while it copies")                    \
+  X(LauncherDied, "a launcher dies")                                      \
+  X(HungCopying, "a rank hangs while it copies")                          \
+  X(OtherCannotBegin, "a rank abandons a step that another cannot begin") \
+  X(StaleRank, "a rank of an older generation asks for something")        \
+  X(OtherWorld, "a run resumes with another world size")                  \
+  X(SaveCommitted, "saves committed")                                     \
+  X(SaveFailed, "saves failed")                                           \
+  X(SaveRefused, "saves refused before a byte was copied")                \
+  X(SaveUnknown, "saves whose end their rank did not learn")              \
+  X(RestoredFromMemory, "restores from memory")                           \
+  X(RestoredFromDisk, "restores from disk")                               \
+  X(RestoreRefused, "restores that said why not")                         \
+  X(RetentionRemoved, "checkpoints removed by retention")                 \
+  X(UserRemoved, "checkpoints removed by somebody")                       \
+  X(Pinned, "checkpoints pinned")                                         \
+  X(Reindexed, "the index rebuilt while serving")                         \
+  X(DaemonStarted, "daemon starts")                                       \
   X(Granted, "generations granted")
 
 enum class Kind : std::uint8_t {

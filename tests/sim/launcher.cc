@@ -53,6 +53,7 @@ void Launcher::StartRanks(const wire::RunGrant& grant, int ranks) {
   run_->patient = calm_;
   run_->done.assign(static_cast<std::size_t>(ranks), run_->first_step);
   run_->resumed.assign(static_cast<std::size_t>(ranks), false);
+  run_->asked.assign(static_cast<std::size_t>(ranks), {});
   run_->committed.assign(static_cast<std::size_t>(ranks), 0);
   run_->saves = kCalmSaves;
   for (int rank = 0; rank < ranks; ++rank) {

@@ -12,13 +12,16 @@ void Model::Granted(const commit::JobKey& job, base::Generation generation) {
   granted = std::max(granted, generation);
 }
 
-void Model::Begun(const commit::JobKey& job, const commit::CheckpointId& id, int rank) {
+void Model::Begun(const commit::JobKey& job, const commit::CheckpointId& id) {
   Fact& fact = Of(job, id);
   if (fact.told_committed && !MayBeGone(job, id)) {
     violated_(base::Str(id, " of ", job, " is begun again; it is committed"));
   }
-  fact.sealing.erase(rank);
   fact.told_failed = false;
+}
+
+void Model::Writing(const commit::JobKey& job, const commit::CheckpointId& id, int rank) {
+  Of(job, id).sealing.erase(rank);
 }
 
 void Model::Sealing(const commit::JobKey& job, const commit::CheckpointId& id, int rank, int world) {

@@ -46,8 +46,10 @@ class Model {
   Fact& Of(const commit::JobKey& job, const commit::CheckpointId& id) { return jobs_[job].checkpoints[id]; }
 
   void Granted(const commit::JobKey& job, base::Generation generation);
-  // A rank may copy: what it sealed before of the same step counts no more.
-  void Begun(const commit::JobKey& job, const commit::CheckpointId& id, int rank);
+  // A rank may copy once every other may.
+  void Begun(const commit::JobKey& job, const commit::CheckpointId& id);
+  // It does. What it sealed before of the same step counts no more; until then it does (PROTOCOL.md, Memory).
+  void Writing(const commit::JobKey& job, const commit::CheckpointId& id, int rank);
   void Sealing(const commit::JobKey& job, const commit::CheckpointId& id, int rank, int world);
   // True if that is the end of it.
   bool Told(const commit::JobKey& job, const commit::CheckpointId& id, const wire::SnapshotOutcome& outcome);

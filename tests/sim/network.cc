@@ -26,6 +26,7 @@ class Network::Hub final : public Clients {
   void Start(Handlers service) override {
     handlers = std::move(service);
     network_.hub_ = this;
+    ++network_.hubs_;
   }
   void Stop() override {
     if (network_.hub_ != this) return;
@@ -145,9 +146,9 @@ void Network::Ended(commit::ConnectionId id) {
   if (line == lines_.end()) return;
   Line& ended = *line->second;
   lines_.erase(line);
-  Hub* const hub = hub_;
-  scheduler_.After(InOrder(ended.up_), [this, id, hub] {
-    if (hub_ == hub && hub != nullptr && !faults_.ghost()) hub->handlers.closed(id);
+  // By its number: where the next daemon's hub lies in memory, perhaps at the same place, is the allocator's choice.
+  scheduler_.After(InOrder(ended.up_), [this, id, hub = hubs_] {
+    if (hub_ != nullptr && hubs_ == hub && !faults_.ghost()) hub_->handlers.closed(id);
   });
   ended.Break("the connection broke");
 }

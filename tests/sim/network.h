@@ -120,6 +120,7 @@ class Network {
   Faults& faults_;
   const std::function<void(const std::string&)> violated_;
   Hub* hub_ = nullptr;
+  std::uint64_t hubs_ = 0;  // started so far
   commit::ConnectionId next_id_ = 1;
   std::map<commit::ConnectionId, Line*> lines_;  // not broken
 };

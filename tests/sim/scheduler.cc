@@ -17,6 +17,9 @@ bool Scheduler::RunNext(base::Duration within) {
   events_.erase(first);
   clock_.Advance(time - clock_.Now());
   ++count_;
+  base::Rng peek = rng_;
+  digest_ =
+      base::Mix64(digest_ ^ base::Mix64(static_cast<std::uint64_t>(time.time_since_epoch().count())) ^ peek.Next());
   ++depth_;
   event();
   --depth_;

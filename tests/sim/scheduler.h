@@ -34,6 +34,8 @@ class Scheduler {
   base::SteadyTime now() { return clock_.Now(); }
   int depth() const { return depth_; }
   std::uint64_t events() const { return count_; }
+  // Of all that has happened: when, and how often the generator had been asked. Equal in equal worlds.
+  std::uint64_t digest() const { return digest_; }
   // Uniform between zero and `most`.
   base::Duration Some(base::Duration most);
   bool Chance(double probability) { return rng_.Uniform() < probability; }
@@ -68,6 +70,7 @@ class Scheduler {
   std::function<void()> look_;
   std::uint64_t count_ = 0;
   std::uint64_t next_ = 0;
+  std::uint64_t digest_ = 0;
   int depth_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -26,6 +27,7 @@ constexpr std::uint64_t kSeeds = 2000;
 constexpr std::uint64_t kSeedsForCoverage = 1000;  // fewer need not see everything
 constexpr std::uint64_t kRedMax = 5;
 constexpr std::uint64_t kPlantedSeeds = 200;
+constexpr std::uint64_t kOthers = 50;  // seeds in a process before one that must not notice
 
 std::string program_path;
 char seed_line[600];  // what the handler of an abort prints
@@ -39,9 +41,14 @@ void TellSeed(int signal) {
   std::raise(signal);
 }
 
-std::string RunSeed(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing = false) {
+Simulated RunSeed(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing = false) {
   std::snprintf(seed_line, sizeof(seed_line), "%s\n", RepeatLine(seed).c_str());
   return Simulate(seed, plants, coverage, tracing);
+}
+
+std::size_t OpenDescriptors() {
+  const std::filesystem::directory_iterator opened("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(opened), end(opened)));
 }
 
 std::optional<std::uint64_t> NumberFrom(const std::optional<std::string>& text) {
@@ -54,6 +61,8 @@ std::optional<std::uint64_t> NumberFrom(const std::optional<std::string>& text) 
   }
   return number;
 }
+
+std::string WorldLine(std::uint64_t digest) { return base::Str("world ", digest, "\n"); }
 
 // What the line that repeats a seed prints, without the daemon's own log, which has the time of day.
 std::string Repeated(std::uint64_t seed) {
@@ -78,12 +87,24 @@ TEST(SimTest, ASeedIsAlwaysTheSameWorld) {
   }
 }
 
+// Nothing of a world stays behind in the process: not in a counter, not in an order of addresses, not as a descriptor.
+TEST(SimTest, ASeedIsTheSameWorldAfterManyOthers) {
+  Coverage coverage;
+  const std::size_t opened = OpenDescriptors();
+  for (std::uint64_t seed = 1; seed <= kOthers; ++seed) RunSeed(seed, {}, coverage);
+  for (std::uint64_t seed = kOthers + 1; seed <= kOthers + 20; ++seed) {
+    const Simulated here = RunSeed(seed, {}, coverage);
+    EXPECT_NE(Repeated(seed).find(WorldLine(here.digest)), std::string::npos) << "seed " << seed;
+  }
+  EXPECT_EQ(OpenDescriptors(), opened);
+}
+
 // Each of these must be found, or the checkers are blind.
 std::string SomeViolation(Plants plants) {
   Coverage coverage;
   std::string violation;
   for (std::uint64_t seed = 1; seed <= kPlantedSeeds && violation.empty(); ++seed) {
-    violation = RunSeed(seed, plants, coverage);
+    violation = RunSeed(seed, plants, coverage).violation;
     if (!violation.empty()) std::cout << "seed " << seed << ": " << violation << "\n";
   }
   return violation;
@@ -94,7 +115,7 @@ TEST(SimTest, EverySeedKeepsThePromises) {
   Coverage coverage;
   std::uint64_t red = 0;
   for (std::uint64_t seed = first; seed < first + count && red < kRedMax; ++seed) {
-    const std::string violation = RunSeed(seed, {}, coverage);
+    const std::string violation = RunSeed(seed, {}, coverage).violation;
     if (violation.empty()) continue;
     ++red;
     ADD_FAILURE() << "seed " << seed << ": " << violation << "\n" << RepeatLine(seed);
@@ -130,8 +151,9 @@ int Main(int argc, char** argv) {
                     "then it goes to stderr");
   if (!seed) return RUN_ALL_TESTS();
   Coverage coverage;
-  const std::string violation = RunSeed(*seed, {}, coverage, true);
-  std::cout << coverage.Table() << (violation.empty() ? "nothing was violated" : "violated: " + violation) << "\n";
+  const auto [violation, digest] = RunSeed(*seed, {}, coverage, true);
+  std::cout << coverage.Table() << WorldLine(digest)
+            << (violation.empty() ? "nothing was violated" : "violated: " + violation) << "\n";
   return violation.empty() ? 0 : 1;
 }
 

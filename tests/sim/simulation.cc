@@ -61,7 +61,7 @@ class Reader final : public Program {
 class Simulation {
  public:
   Simulation(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing);
-  std::string Run();
+  Simulated Run();
 
  private:
   bool Well() const { return world_.violation().empty(); }
@@ -111,7 +111,7 @@ Simulation::Simulation(std::uint64_t seed, Plants plants, Coverage& coverage, bo
   }
 }
 
-std::string Simulation::Run() {
+Simulated Simulation::Run() {
   world_.machine->Start();
   world_.machine->Interleave(true);
   StartPrograms(false);
@@ -125,7 +125,7 @@ std::string Simulation::Run() {
   if (Well()) SaveAgain();
   if (Well()) LookForLeaks();
   if (Well()) RestartAndRead(chaos.disturbs_disk());
-  return world_.violation();
+  return {world_.violation(), world_.scheduler.digest()};
 }
 
 void Simulation::StartPrograms(bool calm) {
@@ -209,7 +209,7 @@ void Simulation::RestartAndRead(bool failed_may_stay) {
 
 }  // namespace
 
-std::string Simulate(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing) {
+Simulated Simulate(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing) {
   ++coverage.seeds;
   return Simulation(seed, plants, coverage, tracing).Run();
 }

@@ -8,7 +8,10 @@
 
 namespace belay::checkpoint::sim {
 
-// What was violated, in words; empty if nothing was.
-std::string Simulate(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing);
+struct Simulated {
+  std::string violation;     // in words; empty if nothing was violated
+  std::uint64_t digest = 0;  // of the world's course: a seed has one
+};
+Simulated Simulate(std::uint64_t seed, Plants plants, Coverage& coverage, bool tracing);
 
 }  // namespace belay::checkpoint::sim

@@ -12,6 +12,8 @@ namespace {
 constexpr base::Duration kStepTime = milliseconds(8);
 constexpr base::Duration kCopyTime = milliseconds(2);
 constexpr base::Duration kHungTime = milliseconds(600);
+constexpr base::Duration kBeginWait = milliseconds(250);
+constexpr base::Duration kPatientWait = milliseconds(2000);
 constexpr std::uint32_t kWaitMs = 200;
 constexpr int kPatience = 40;  // tries of a patient rank
 }  // namespace
@@ -137,7 +139,10 @@ Task<Trainer::Next> Trainer::Save(base::Step step) {
   bool done = false;
   Next next = co_await Begin(step, &done);
   if (next != Next::kGoOn || !done) co_return next;
+  next = co_await AwaitOthers(step, &done);
+  if (next != Next::kGoOn || !done) co_return next;
   copying_ = true;
+  world_.model.Writing(run_->job.key, IdOf(step), rank_);
   next = co_await Copy(step, &done);
   copying_ = false;
   if (next != Next::kGoOn || !done) co_return next;
@@ -180,7 +185,8 @@ Task<Trainer::Next> Trainer::Begin(base::Step step, bool* begun) {
     Outcome answer = co_await beginning;
     *begun = answer.has_value();
     if (*begun) {
-      world_.model.Begun(run_->job.key, IdOf(step), rank_);
+      world_.model.Begun(run_->job.key, IdOf(step));
+      TellOthers(step, true);
       co_return Next::kGoOn;
     }
     world_.Count(Kind::kSaveRefused);
@@ -188,11 +194,47 @@ Task<Trainer::Next> Trainer::Begin(base::Step step, bool* begun) {
     if (next != Next::kGoOn) co_return next;
     if (answer.error().code == Code::kAlreadyExists) {
       world_.model.Of(run_->job.key, IdOf(step)).told_committed = true;
-      co_return Next::kGoOn;
+      break;
     }
     if (run_->patient) co_await world_.scheduler.Sleep(milliseconds(25));
   }
+  TellOthers(step, false);
   co_return Next::kGoOn;
+}
+
+void Trainer::TellOthers(base::Step step, bool granted) {
+  Asked& mine = run_->asked[static_cast<std::size_t>(rank_)];
+  mine = {step, mine.step == step ? mine.tries + 1 : 1, granted};
+}
+
+// No rank writes into its memory before every rank may: what the memory holds may be the only copy of the newest state.
+Task<Trainer::Next> Trainer::AwaitOthers(base::Step step, bool* all_begun) {
+  const int tries = run_->asked[static_cast<std::size_t>(rank_)].tries;
+  const base::SteadyTime until = world_.scheduler.now() + (run_->patient ? kPatientWait : kBeginWait);
+  while (true) {
+    bool waiting = false, refused = false;
+    for (const Asked& other : run_->asked) {
+      const bool not_yet = other.step < step || (other.step == step && other.tries < tries);
+      waiting |= not_yet;
+      refused |= !not_yet && (other.step != step || other.tries != tries || !other.granted);
+    }
+    *all_begun = !waiting && !refused;
+    if (*all_begun) co_return Next::kGoOn;
+    if (refused || world_.scheduler.now() >= until) {
+      world_.Count(Kind::kOtherCannotBegin);
+      co_return co_await Abandon(step, "another rank cannot begin");
+    }
+    co_await world_.scheduler.Sleep(milliseconds(2));
+    if (line_->broken()) co_return Next::kReconnect;
+  }
+}
+
+Task<Trainer::Next> Trainer::Abandon(base::Step step, std::string why) {
+  wire::Request request;
+  request.mutable_abandon_snapshot()->set_step(step.value());
+  request.mutable_abandon_snapshot()->set_why(why);
+  Outcome answer = co_await line_->Ask(request);
+  co_return answer ? Next::kGoOn : AfterError(answer.error());
 }
 
 Task<Trainer::Next> Trainer::Copy(base::Step step, bool* copied) {
@@ -211,11 +253,7 @@ Task<Trainer::Next> Trainer::Copy(base::Step step, bool* copied) {
     *copied = true;
     co_return Next::kGoOn;
   }
-  wire::Request request;
-  request.mutable_abandon_snapshot()->set_step(step.value());
-  request.mutable_abandon_snapshot()->set_why("the state changed");
-  Outcome answer = co_await line_->Ask(request);
-  co_return answer ? Next::kGoOn : AfterError(answer.error());
+  co_return co_await Abandon(step, "the state changed");
 }
 
 Task<Trainer::Next> Trainer::Await(base::Step step, bool* ended) {

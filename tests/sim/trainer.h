@@ -18,6 +18,13 @@ struct JobSetup {
   std::int64_t save_every = 2;
 };
 
+// What a rank tells the others of a save: whether it may begin.
+struct Asked {
+  base::Step step{-1};
+  int tries = 0;  // of this step: a rank that lost its daemon tries again, and the others are to do the same
+  bool granted = false;
+};
+
 struct RunOf {
   JobSetup job;
   base::Generation generation;
@@ -26,6 +33,7 @@ struct RunOf {
   bool patient = false;            // waits for every save, and asks again if it was refused
   std::vector<std::int64_t> done;  // last step that each rank has finished
   std::vector<bool> resumed;
+  std::vector<Asked> asked;             // by rank
   std::vector<std::int64_t> committed;  // by rank: saves it was told of
   std::int64_t saves = 0;               // that each rank tried
   bool finished = false;
@@ -45,6 +53,9 @@ class Trainer final : public Program {
   Task<Next> Train();
   Task<Next> Save(base::Step step);
   Task<Next> Begin(base::Step step, bool* begun);
+  Task<Next> AwaitOthers(base::Step step, bool* all_begun);
+  Task<Next> Abandon(base::Step step, std::string why);
+  void TellOthers(base::Step step, bool granted);
   Task<Next> Copy(base::Step step, bool* copied);
   Task<Next> Await(base::Step step, bool* ended);
   Next AfterError(const base::Error& error);
