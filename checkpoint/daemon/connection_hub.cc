@@ -1,5 +1,6 @@
 #include "checkpoint/daemon/connection_hub.h"
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -11,11 +12,16 @@ namespace belay::checkpoint {
 
 using base::Code;
 
+namespace {
+constexpr auto kHearEndedMax = std::chrono::seconds(1);  // of a client whose reading thread the disk holds up
+}
+
 struct ConnectionHub::Client {
   commit::ConnectionId id = 0;
   std::unique_ptr<base::Connection> connection;
   std::thread reader, sender;
   std::atomic<bool> finished = false;  // the reading thread is about to end
+  bool end_told = false;               // guarded by the hub's mutex
   std::atomic<std::size_t> under_way = 0;
 
   std::mutex mutex;
@@ -156,6 +162,19 @@ bool ConnectionHub::SayHello(Client& client) {
   return client.connection->Send({welcome.SerializeAsString(), {}}).has_value();
 }
 
+// Each connection has a thread of its own, so a launcher that took the place of a dead one at once could be faster than
+// the end of that one's connection, and be told that the job is taken.
+void ConnectionHub::HearEndedBefore(const Client& asking) {
+  std::vector<std::shared_ptr<Client>> ended;
+  std::unique_lock lock(mutex_);
+  for (const auto& [id, other] : clients_) {
+    if (other.get() != &asking && !other->end_told && other->connection->PeerHasClosed()) ended.push_back(other);
+  }
+  ended_.wait_for(lock, kHearEndedMax, [&ended] {
+    return std::all_of(ended.begin(), ended.end(), [](const auto& one) { return one->end_told; });
+  });
+}
+
 void ConnectionHub::ReadLoop(Client& client) {
   const auto start_sender = [&] {
     const std::scoped_lock lock(client.mutex);
@@ -168,6 +187,11 @@ void ConnectionHub::ReadLoop(Client& client) {
     }
     client.has_sender = true;
     return true;
+  };
+  const auto tell_end = [&] {
+    const std::scoped_lock lock(mutex_);
+    client.end_told = true;
+    ended_.notify_all();
   };
   if (SayHello(client) && start_sender()) {
     handlers_.opened(client.id, client.connection->PeerIdentity());
@@ -191,12 +215,15 @@ void ConnectionHub::ReadLoop(Client& client) {
         Send(client.id, response, {});
         continue;
       }
+      if (request.has_begin_run() || request.has_hold_run()) HearEndedBefore(client);
       handlers_.request({client.id, request.id()}, request);
     }
     handlers_.closed(client.id);
+    tell_end();
     client.CloseAfterSending();
     client.sender.join();
   }
+  tell_end();
   client.connection->Shutdown();
   client.finished = true;
 }

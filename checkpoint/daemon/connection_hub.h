@@ -1,7 +1,8 @@
 // The daemon's clients: accepts them, says hello, reads their requests and sends their answers.
 //
 // Each connection has a reading and a sending thread, so that a client that stops reading holds up nobody else. What is
-// read is handed to a callback on the reading thread; answers may be sent from any thread. Limits are PROTOCOL.md's.
+// read is handed to a callback on the reading thread; answers may be sent from any thread. Who had ended before a
+// client asks for a job has been told of before the request is. Limits are PROTOCOL.md's.
 #pragma once
 
 #include <atomic>
@@ -69,12 +70,14 @@ class ConnectionHub final : public Clients {
   void ReadLoop(Client& client);
   void SendLoop(Client& client);
   bool SayHello(Client& client);
+  void HearEndedBefore(const Client& asking);
   void ReapFinished();
 
   base::Listener& listener_;
   const HubOptions options_;
   Handlers handlers_;  // set once, before the threads
   std::mutex mutex_;
+  std::condition_variable ended_;                                    // a client's end has been told
   std::map<commit::ConnectionId, std::shared_ptr<Client>> clients_;  // guarded by mutex_
   commit::ConnectionId next_id_ = 1;                                 // accepting thread only
   std::thread accepter_;

@@ -43,6 +43,8 @@ class Connection {
   virtual Result<std::optional<Message>> Receive(std::optional<Duration> deadline) = 0;
   // Wakes a blocked Receive, which then answers as if the peer had closed. Any thread.
   virtual void Shutdown() = 0;
+  // Has the peer closed its end, or died? Known here before Receive has read what it sent until then. Any thread.
+  virtual bool PeerHasClosed() const = 0;
   virtual Peer PeerIdentity() const = 0;
 };
 

@@ -124,6 +124,14 @@ TYPED_TEST(TransportContract, EndsInGoodOrderAfterTheLastMessage) {
   EXPECT_FALSE(end->has_value());
 }
 
+TYPED_TEST(TransportContract, TellsThatThePeerHasClosedBeforeItsLastMessageIsRead) {
+  EXPECT_OK(this->client_->Send(Text("last words")));
+  EXPECT_FALSE(this->server_->PeerHasClosed());
+  this->client_.reset();
+  EXPECT_TRUE(this->server_->PeerHasClosed());
+  EXPECT_EQ(this->Next(*this->server_), "last words");
+}
+
 TYPED_TEST(TransportContract, SendingToAPeerThatHasGoneFails) {
   this->server_.reset();
   EXPECT_CODE(this->client_->Send(Text("anybody?")), kUnavailable);

@@ -59,6 +59,7 @@ class FaultyTransport::FaultyConnection final : public Connection {
   }
 
   void Shutdown() override { connection_->Shutdown(); }
+  bool PeerHasClosed() const override { return reset_ || connection_->PeerHasClosed(); }
   Peer PeerIdentity() const override { return connection_->PeerIdentity(); }
 
  private:

@@ -75,6 +75,10 @@ class UnixConnection final : public Connection {
     shut_ = true;
     Break();
   }
+  bool PeerHasClosed() const override {
+    pollfd asked{fd_.get(), POLLRDHUP, 0};
+    return ::poll(&asked, 1, 0) > 0;
+  }
   Peer PeerIdentity() const override { return peer_; }
 
  private:

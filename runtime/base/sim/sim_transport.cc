@@ -115,6 +115,10 @@ class SimTransport::SimConnection final : public Connection {
     state_->changed.notify_all();
   }
 
+  bool PeerHasClosed() const override {
+    const std::scoped_lock lock(state_->mutex);
+    return link_->cut || link_->closed[1 - end_];
+  }
   Peer PeerIdentity() const override { return peer_; }
 
  private:
