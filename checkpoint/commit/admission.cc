@@ -22,11 +22,15 @@ base::Status AdmitSave(const DiskDemand& demand) {
 }
 
 base::Status AdmitStaging(const MemoryDemand& demand) {
-  // Unsigned sums cannot wrap: what is asked for has a limit, and the rest is held or a part of it.
+  // No sum wraps: one rank asks for 2^46 bytes at most, what is held was admitted, and what is spared has a limit too.
   if (demand.asked_bytes + demand.held_bytes + demand.spare_bytes <= demand.budget_bytes) return {};
+  const std::uint64_t needed = demand.held_bytes + demand.asked_bytes * (1 + demand.absent_ranks);
   return base::Fail(base::Code::kNoSpace, "not enough staging memory: this rank asks for ",
                     HumanBytes(demand.asked_bytes), ", ", HumanBytes(demand.held_bytes),
-                    " are taken, and the budget is ", HumanBytes(demand.budget_bytes), " (belayd --memory-budget)");
+                    " are taken, and the budget is ", HumanBytes(demand.budget_bytes),
+                    " (belayd --memory-budget); it takes --memory-budget ", needed,
+                    demand.absent_ranks == 0 ? base::Str(" for ", demand.world_size == 1 ? "it" : "all ranks")
+                                             : base::Str(" if all ", demand.world_size, " ranks ask for as much"));
 }
 
 std::uint64_t ChooseWindow(const WindowDemand& demand) {

@@ -32,8 +32,10 @@ struct MemoryDemand {
   std::uint64_t held_bytes = 0;  // by other staging memory
   std::uint64_t budget_bytes = 0;
   std::uint64_t spare_bytes = 0;  // to be left free beside it, for ranks to come
+  std::int32_t world_size = 1;
+  std::uint64_t absent_ranks = 0;  // of the run, which will ask for about as much
 };
-// kNoSpace with the numbers in its message.
+// kNoSpace with the numbers in its message, and the budget that would do.
 base::Status AdmitStaging(const MemoryDemand& demand);
 
 // A window of this size keeps a disk busy: while half of it is written the other half is filled. More is no faster.

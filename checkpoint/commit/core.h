@@ -86,7 +86,8 @@ class Core {
   base::Status CheckHoldRun(const RequestRef& ref, const HoldRun& request) const;
   base::Status CheckAttach(const RequestRef& ref, const Attach& request) const;
   // `spare_bytes`: that much shall be left beside them.
-  base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes, std::uint64_t spare_bytes);
+  base::Status MakeRoomForStaging(const JobKey& key, base::Rank rank, std::int32_t world_size, std::uint64_t bytes,
+                                  std::uint64_t spare_bytes);
   void ContinueBeginning(const JobKey& key);
   bool HeldByOlderRun(ConnectionId connection, const Attach& request) const;
   bool Misplaced(const Job& job, const StagingSlot& slot, const Attach& request) const;

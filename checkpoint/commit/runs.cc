@@ -220,14 +220,20 @@ std::uint64_t Core::StagingBytesHeld() const {
 
 // Frees, if needed, staging memory that no live run uses, longest unused first; nothing if that would not be enough. A
 // snapshot that is in memory only stays, unless it belongs to the same user.
-base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::uint64_t bytes,
+base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::int32_t world_size, std::uint64_t bytes,
                                       std::uint64_t spare_bytes) {
   const Job& own = state_.jobs.at(key);
   const auto slot = own.staging.find(rank);
-  MemoryDemand demand{bytes, StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.bytes),
-                      config_.memory_budget_bytes, spare_bytes};
-  base::Status admitted = AdmitStaging(demand);
-  if (admitted) return {};
+  MemoryDemand demand{bytes,
+                      StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.bytes),
+                      config_.memory_budget_bytes,
+                      spare_bytes,
+                      world_size,
+                      0};
+  if (AdmitStaging(demand)) return {};
+  const auto others = std::ranges::count_if(
+      own.staging, [&](const auto& entry) { return entry.first != rank && entry.first.value() < world_size; });
+  demand.absent_ranks = static_cast<std::uint64_t>(world_size - 1 - others);
   std::vector<JobKey> idle;
   for (const auto& [other, job] : state_.jobs) {
     if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() || job.snapshot) {
@@ -241,7 +247,7 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::u
   });
   std::size_t enough = 0;
   while (!AdmitStaging(demand)) {
-    if (enough == idle.size()) return admitted;
+    if (enough == idle.size()) return AdmitStaging(demand);
     for (const auto& [other, freed] : state_.jobs.at(idle[enough]).staging) demand.held_bytes -= freed.bytes;
     ++enough;
   }

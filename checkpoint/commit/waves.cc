@@ -25,15 +25,17 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
   demand.asked_bytes = asked;
   demand.window_min_bytes = window_min;
   // And what the others need at least: a rank that took all would leave them without a save, and itself with them.
+  // Not more than half of this one's, though: with small states a window is hardly smaller than all.
+  const std::uint64_t least = std::min(window_min, bytes / 2);
   std::uint64_t spare = 0;
   for (std::int32_t r = 0; r < world_size; ++r) {
     const auto other = job.staging.find(base::Rank(r));
     const std::uint64_t has = other == job.staging.end() ? 0 : other->second.bytes;
-    if (base::Rank(r) == rank || has >= window_min) continue;  // also where window_min is 0
+    if (base::Rank(r) == rank || has >= least) continue;  // also where window_min is 0
     ++demand.ranks_to_come;
-    spare += window_min - has;
+    spare += least - has;
   }
-  base::Status room = MakeRoomForStaging(key, rank, bytes, spare);
+  base::Status room = MakeRoomForStaging(key, rank, world_size, bytes, spare);
   if (room) return bytes;
   if (window_min == 0 || window_min >= asked) return tl::unexpected(room.error());
   const auto own = job.staging.find(rank);
@@ -43,7 +45,7 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
   if (window < window_min) {  // not without what idle jobs hold
     window =
         std::min(base::AlignUp(window_min, kStagingAlignment), (asked - 1) / kStagingAlignment * kStagingAlignment);
-    if (!MakeRoomForStaging(key, rank, window, 0)) {
+    if (!MakeRoomForStaging(key, rank, world_size, window, 0)) {
       return base::Fail(room.error().code, room.error().Text(), "; to save in waves it needs ",
                         base::HumanBytes(window));
     }
@@ -54,7 +56,7 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
 // Made when there was no room, and now there is.
 bool Core::Outgrown(const Job& job, const StagingSlot& slot) const {
   if (!slot.IsWindow() || job.snapshot) return false;
-  return AdmitStaging({slot.image_bytes, StagingBytesHeld() - slot.bytes, config_.memory_budget_bytes, 0}).has_value();
+  return AdmitStaging({slot.image_bytes, StagingBytesHeld() - slot.bytes, config_.memory_budget_bytes}).has_value();
 }
 
 base::Status Core::CheckWave(const Job& job, base::Rank rank, const RankPart& part, const WavePiece& wave) const {

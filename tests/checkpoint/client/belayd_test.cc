@@ -7,6 +7,7 @@
 
 #include "checkpoint/client/restorer.h"
 #include "checkpoint/client/snapshotter.h"
+#include "runtime/base/units.h"
 #include "tests/checkpoint/client/belayd_process.h"
 
 namespace belay::checkpoint {
@@ -71,6 +72,56 @@ TEST_P(WorldTest, SavesAndRestoresFromMemoryAndDiskIntoAnyWorld) {
   EXPECT_EQ(points->front().world_size, GetParam());
 }
 INSTANTIATE_TEST_SUITE_P(Worlds, WorldTest, testing::Values(1, 2));
+
+// What docs/checkpoints.md says of memory: by rank, each file rounded up to pages; from 2 MiB on it begins at a
+// multiple of that, and from 64 MiB on so does the next rank's.
+std::uint64_t SmallestBudget(const std::vector<SampleRank>& ranks) {
+  std::uint64_t all = 0;
+  for (const SampleRank& rank : ranks) {
+    std::uint64_t end = 0;
+    for (const ShardPlan& plan : rank.plans) {
+      end = base::AlignUp(end, plan.FileBytes() < 2 * base::kMiB ? 4 * base::kKiB : 2 * base::kMiB);
+      end += base::AlignUp(plan.FileBytes(), 4 * base::kKiB);
+    }
+    all += base::AlignUp(end, end < 64 * base::kMiB ? 4 * base::kKiB : 2 * base::kMiB);
+  }
+  return all;
+}
+
+std::vector<std::string> WithBudget(std::uint64_t bytes) { return {"--memory-budget", std::to_string(bytes)}; }
+
+TEST(BelaydTest, TheSmallestMemoryBudgetIsEnoughForEverythingAndOneByteLessSaysWhatIsNeeded) {
+  std::uint64_t budget = 0;
+  {
+    std::vector<SampleRank> ranks;
+    for (int r = 0; r < 2; ++r) ranks.emplace_back(r, 2);
+    budget = SmallestBudget(ranks);
+  }
+  {
+    BelaydProcess daemon(BELAYD_PROGRAM, "", WithBudget(budget));
+    {
+      Trainers first(daemon, 2);
+      first.Save(10);
+      first.Save(20);
+    }
+    Trainers next(daemon, 2);  // another run, in the same memory
+    ExpectRestores(daemon, 20, true, 2);
+    next.Save(30);
+    ExpectRestores(daemon, 30, true, 2);
+    ExpectRestores(daemon, 20, false, 2);
+    EXPECT_EQ(daemon.Connect()->GetDaemonStatus()->staging_bytes, budget);
+  }
+  BelaydProcess daemon(BELAYD_PROGRAM, "", WithBudget(budget - 1));
+  const SampleRun run(daemon, 2);
+  SampleRank zero(0, 2), one(1, 2);
+  const auto first = run.MakeSnapshotter(daemon, 0, zero);
+  ASSERT_TRUE(first) << first.error().Text();
+  const auto second = run.MakeSnapshotter(daemon, 1, one);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, Code::kNoSpace);
+  EXPECT_THAT(second.error().Text(),
+              HasSubstr("it takes --memory-budget " + std::to_string(budget) + " for all ranks"));
+}
 
 TEST(BelaydTest, NamesFileTensorAndOffsetOfDamageOnDiskWhileMemoryIsWell) {
   BelaydProcess daemon(BELAYD_PROGRAM);

@@ -139,7 +139,7 @@ TEST_F(RestartTest, WhatDoesNotFitTheFilesOrItselfIsNotTakenUp) {
   bad.slots[1].rank = base::Rank(0);
   EXPECT_NE(refused(Files(), bad).find("comes twice"), std::string::npos);
   bad = good;
-  bad.slots[0].slot.bytes = 4000;  // its file needs 4096
+  bad.slots[0].slot.bytes = bad.slots[0].slot.image_bytes = 4000;  // its file needs 4096
   EXPECT_NE(refused(Files(), bad).find("outside the staging memory"), std::string::npos);
   bad = good;
   bad.slots[0].slot.files[0].name = "../../etc/passwd";
