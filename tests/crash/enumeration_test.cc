@@ -2,6 +2,7 @@
 // system may have lost: the state before or the state after is found, whole, and nothing else. README.md says how.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <iostream>
 #include <optional>
 #include <set>
@@ -92,6 +93,40 @@ TEST_P(EnumerationTest, APowerCutLeavesTheStateBeforeOrAfter) {
   JobOnDisk job(GetParam());
   ImageChecker checker(GetParam());
   Report("power cuts", Enumerate(WholeLife(job).history(), checker));
+}
+
+// One file with names in several checkpoints: what happens to one of them is none of the others' business.
+JobOnDisk& FrozenLife(JobOnDisk& job) {
+  job.Start();
+  job.BeginRun();
+  job.Save(10);
+  job.Save(20);    // linked
+  job.Delete(10);  // the one that it was linked from
+  job.SaveAndDiscard(30, true);
+  job.Save(30, RankOrder::kInTurns);
+  job.Reindex();
+  job.SaveHalf(40);
+  job.BeginRun();
+  job.SaveAndDiscard(40, false);  // the memory has the frozen part from here, the disk has it from the run before
+  job.Save(50);                   // so it is written
+  job.Delete(20);
+  job.Save(60);
+  job.Delete(30);
+  job.Delete(50);
+  return job;
+}
+
+std::size_t Links(const History& history) {
+  return static_cast<std::size_t>(std::ranges::count(history.log.operations(), DiskOperation::Kind::kLink,
+                                                     [](const DiskOperation& one) { return one.kind; }));
+}
+
+TEST_P(EnumerationTest, APowerCutLeavesLinkedCheckpointsWhole) {
+  JobOnDisk job(GetParam(), State::kWithFrozenPart);
+  ImageChecker checker(GetParam(), State::kWithFrozenPart);
+  const History& history = FrozenLife(job).history();
+  EXPECT_EQ(Links(history), 9U);  // of both ranks in four saves, and of the half one
+  Report("power cuts with links", Enumerate(history, checker));
 }
 
 // Every place where the first daemon may die, the machine going on; then every power cut in the life of a second one
@@ -193,6 +228,18 @@ INSTANTIATE_TEST_SUITE_P(
             {.path_contains = "/data/default/gpt/step-", .operation = Operation::kSyncDirectory},
             Drives::kTwo}),
     [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST(PlantedBugOfLinksTest, IsFound) {
+  JobOnDisk job(Drives::kOne, State::kWithFrozenPart);
+  job.faults().Add({.operation = Operation::kLink, .kind = base::FileFault::Kind::kSwallow, .count = 0});
+  job.Start();
+  job.BeginRun();
+  job.Save(10);
+  job.Save(20);
+  job.Delete(10);
+  ImageChecker checker(Drives::kOne, State::kWithFrozenPart);
+  ExpectFound(Enumerate(job.history(), checker));
+}
 
 // What a start has to make durable before it serves and deletes; see SyncWhatIsNew and RemoveLeftover.
 class PlantedBugInStartTest : public testing::TestWithParam<Lie> {};

@@ -5,7 +5,6 @@
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/index/folders.h"
 #include "tests/crash/job_on_disk.h"
-#include "tests/crash/small_state.h"
 
 namespace belay::crash {
 
@@ -64,7 +63,7 @@ std::string ImageChecker::Check(const DiskImage& image, const std::vector<JobSta
 }
 
 std::string ImageChecker::CheckStart(const DiskImage& image, const std::vector<JobState>& allowed) {
-  JobOnDisk job(image, drives_);
+  JobOnDisk job(image, drives_, of_);
   const auto scan = index::ScanFolders(job.files(), folders_, nullptr, JobOnDisk::kOwner);
   if (!scan) return "the scan fails: " + scan.error().Text();
   if (!scan->problems.empty()) return "the scan complains: " + scan->problems.front();
@@ -100,7 +99,7 @@ std::string ImageChecker::CheckRestore(base::FileSystem& files, const DiskImage&
   }
   const auto [known, is_new] = restored_.try_emplace(key);
   if (is_new) {
-    if (std::string wrong = CompareRestored(files, directory, id); !wrong.empty()) {
+    if (std::string wrong = CompareRestored(files, directory, id, of_ == State::kWithFrozenPart); !wrong.empty()) {
       known->second = base::Str(id, " does not restore: ", wrong);
     }
   }

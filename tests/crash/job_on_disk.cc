@@ -11,7 +11,6 @@
 #include "checkpoint/format/deal.h"
 #include "checkpoint/index/schema.h"
 #include "runtime/base/fault_points.h"
-#include "tests/crash/small_state.h"
 
 namespace belay::crash {
 
@@ -31,7 +30,8 @@ index::Folders JobOnDisk::FoldersOn(Drives drives) {
   return index::Folders(kDataDir, {std::string(32, 'a'), {{kOtherDir, std::string(32, '1'), false}}});
 }
 
-JobOnDisk::JobOnDisk(Drives drives) : history_{drives, {}, {}}, folders_(FoldersOn(drives)) {
+JobOnDisk::JobOnDisk(Drives drives, State of)
+    : history_{drives, {}, {}}, folders_(FoldersOn(drives)), has_frozen_(of == State::kWithFrozenPart) {
   // belayd has made its folders, durably, before any of this.
   EXPECT_TRUE(base::MakeDirectories(recorder_, folders_.OwnFolder()));
   for (const spread::OtherFolder& other : folders_.others()) {
@@ -43,7 +43,7 @@ JobOnDisk::JobOnDisk(Drives drives) : history_{drives, {}, {}}, folders_(Folders
 }
 
 JobOnDisk::JobOnDisk(const History& history, std::size_t end)
-    : history_{history.drives, {}, {}}, folders_(FoldersOn(history.drives)) {
+    : history_{history.drives, {}, {}}, folders_(FoldersOn(history.drives)), has_frozen_(false) {
   DiskModel model;
   for (std::size_t i = 0; i < end; ++i) model.Apply(history.log.operations()[i]);
   history_.log = history.log;
@@ -55,7 +55,8 @@ JobOnDisk::JobOnDisk(const History& history, std::size_t end)
   Load(model.Visible());
 }
 
-JobOnDisk::JobOnDisk(const DiskImage& image, Drives drives) : history_{drives, {}, {}}, folders_(FoldersOn(drives)) {
+JobOnDisk::JobOnDisk(const DiskImage& image, Drives drives, State of)
+    : history_{drives, {}, {}}, folders_(FoldersOn(drives)), has_frozen_(of == State::kWithFrozenPart) {
   Load(image);
 }
 
@@ -105,6 +106,7 @@ void JobOnDisk::Start() {
 void JobOnDisk::BeginRun() {
   JobState after = state_;
   ++after.generation;
+  frozen_.reset();
   const auto event = publisher_.Persist({kJob, base::Generation(after.generation), kOwner});
   EXPECT_FALSE(event.error) << event.error->Text();
   EndStage("the beginning of a run", std::move(after));
@@ -114,8 +116,10 @@ JobOnDisk::Written JobOnDisk::Write(const CheckpointId& id, int ranks, RankOrder
   Written written;
   std::vector<std::vector<DiskOperation>> parts;
   const std::size_t before = history_.log.operations().size();
+  if (has_frozen_ && !frozen_) frozen_ = Frozen{id};
   for (int rank = 0; rank < ranks; ++rank) {
-    const SealedRank sealed = SealRank(kJob, id, rank);
+    SealedRank sealed = SealRank(kJob, id, rank, frozen_);
+    if (!state_.checkpoints.empty()) sealed.order.previous = state_.checkpoints.rbegin()->first;
     written.push_back(WriteRankFiles(files(), clock_, folders_, sealed.order, sealed.staging));
     EXPECT_FALSE(written.back().error) << written.back().error->Text();
     auto& log = history_.log.operations();
@@ -148,7 +152,7 @@ commit::ManifestFinished JobOnDisk::Publish(const CheckpointId& id, const Writte
   commit::PublishManifest order{kJob, id, kWorld, "interval", {}};
   for (const commit::WriteFinished& event : written) {
     order.ranks.push_back({event.rank,
-                           LayoutFingerprint(SmallLayout(event.rank.value())),
+                           LayoutFingerprint(SmallLayout(event.rank.value(), has_frozen_)),
                            {{"loss", 1.0 / static_cast<double>(id.step.value())}},
                            std::nullopt,
                            event.files});

@@ -17,6 +17,7 @@
 #include "runtime/base/sim/sim_clock.h"
 #include "tests/crash/disk_log.h"
 #include "tests/crash/disk_model.h"
+#include "tests/crash/small_state.h"
 
 namespace belay::crash {
 
@@ -44,6 +45,7 @@ struct History {
 };
 
 enum class RankOrder : std::uint8_t { kOneAfterTheOther, kInTurns };
+enum class State : std::uint8_t { kPlain, kWithFrozenPart };
 
 class JobOnDisk {
  public:
@@ -54,17 +56,18 @@ class JobOnDisk {
   static checkpoint::index::Folders FoldersOn(Drives drives);
 
   // A daemon on an empty disk.
-  explicit JobOnDisk(Drives drives = Drives::kOne);
+  explicit JobOnDisk(Drives drives = Drives::kOne, State of = State::kPlain);
   // A daemon that starts after another died at operation `end` of its history; the machine went on.
   JobOnDisk(const History& history, std::size_t end);
   // One that starts on what a power cut left.
-  explicit JobOnDisk(const DiskImage& image, Drives drives = Drives::kOne);
+  explicit JobOnDisk(const DiskImage& image, Drives drives = Drives::kOne, State of = State::kPlain);
 
   // Rules for a disk that lies or fails, between the service and the recorder.
   base::FaultyFileSystem& faults() { return faulty_; }
   base::FileSystem& files() { return faulty_; }
 
-  // Each is a stage. An error that must not be fails the running test.
+  // Each is a stage. An error that must not be fails the running test. A run's first save writes the frozen part, the
+  // next ones link it from the newest checkpoint, if that has it.
   void Start();     // as belayd does before it serves; the state is then what it found
   void BeginRun();  // the next generation
   void Save(std::int64_t step, RankOrder order = RankOrder::kOneAfterTheOther);
@@ -98,6 +101,8 @@ class JobOnDisk {
   RecordingIndex index_{map_, history_.log};
   checkpoint::index::Folders folders_;
   checkpoint::Publisher publisher_{faulty_, clock_, folders_, index_, kOwner};
+  const bool has_frozen_;
+  std::optional<Frozen> frozen_;  // what this run's staging memory has of the frozen part
   JobState state_;
 };
 
@@ -106,7 +111,8 @@ class JobOnDisk {
 // all is well.
 class ImageChecker {
  public:
-  explicit ImageChecker(Drives drives = Drives::kOne) : drives_(drives), folders_(JobOnDisk::FoldersOn(drives)) {}
+  explicit ImageChecker(Drives drives = Drives::kOne, State of = State::kPlain)
+      : drives_(drives), folders_(JobOnDisk::FoldersOn(drives)), of_(of) {}
   std::string Check(const DiskImage& image, const std::vector<JobState>& allowed);
 
  private:
@@ -117,6 +123,7 @@ class ImageChecker {
 
   const Drives drives_;
   const checkpoint::index::Folders folders_;
+  const State of_;
   std::map<std::string, std::string> restored_;  // verdicts by the folder's content: most images share most of it
 };
 

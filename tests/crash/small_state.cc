@@ -21,14 +21,15 @@ struct Tensor {
   const char* part;
   const char* name;
   std::int64_t per_rank;
+  bool frozen = false;
 };
-constexpr Tensor kTensors[] = {{"model", "w", 1300}, {"optimizer", "m", 100}};
+constexpr Tensor kTensors[] = {{"model", "w", 1300}, {"optimizer", "m", 100}, {"base", "f", 150, true}};
 
 // All bytes of a tensor of floats.
 std::string BytesOf(const Tensor& tensor, const CheckpointId& id) {
   std::string bytes(static_cast<std::size_t>(tensor.per_rank) * kWorld * 4, '\0');
-  base::Rng rng(base::Mix64(id.generation.value() << 32 ^ static_cast<std::uint64_t>(id.step.value())) +
-                static_cast<unsigned char>(tensor.name[0]));
+  const std::uint64_t when = id.generation.value() << 32 ^ static_cast<std::uint64_t>(id.step.value());
+  base::Rng rng(base::Mix64(tensor.frozen ? 0 : when) + static_cast<unsigned char>(tensor.name[0]));
   for (std::size_t i = 0; i < bytes.size(); i += 8) {
     const std::uint64_t word = rng.Next();
     std::memcpy(bytes.data() + i, &word, std::min<std::size_t>(8, bytes.size() - i));
@@ -40,19 +41,20 @@ Records RecordsOf(const CheckpointId& id, std::int32_t rank) { return {{"sampler
 
 }  // namespace
 
-RankLayout SmallLayout(std::int32_t rank) {
+RankLayout SmallLayout(std::int32_t rank, bool frozen) {
   RankLayout layout{base::Rank(rank), {}};
   for (const Tensor& tensor : kTensors) {
-    layout.parts.push_back(
-        {tensor.part,
-         {{tensor.name, DType::kF32, {tensor.per_rank * kWorld}, Box{{tensor.per_rank * rank}, {tensor.per_rank}}}}});
+    if (tensor.frozen && !frozen) continue;
+    const Box box{{tensor.per_rank * rank}, {tensor.per_rank}};
+    layout.parts.push_back({tensor.part, {{tensor.name, DType::kF32, {tensor.per_rank * kWorld}, box}}, tensor.frozen});
   }
   return layout;
 }
 
-SealedRank SealRank(const commit::JobKey& job, const CheckpointId& id, std::int32_t rank) {
+SealedRank SealRank(const commit::JobKey& job, const CheckpointId& id, std::int32_t rank,
+                    const std::optional<Frozen>& frozen) {
   std::vector<RankLayout> world;
-  for (std::int32_t r = 0; r < kWorld; ++r) world.push_back(SmallLayout(r));
+  for (std::int32_t r = 0; r < kWorld; ++r) world.push_back(SmallLayout(r, frozen.has_value()));
   const auto index = static_cast<std::size_t>(rank);
   const auto deal = Deal(world);
   BELAY_CHECK(deal.has_value(), "no deal");
@@ -70,10 +72,13 @@ SealedRank SealRank(const commit::JobKey& job, const CheckpointId& id, std::int3
       const auto begin = static_cast<std::size_t>(entry.box.offsets[0]) * 4;
       data.replace(entry.data_offset, entry.bytes, BytesOf(*tensor, id).substr(begin, entry.bytes));
     }
-    const ShardIdentity identity{job.project, job.job, id.step, id.generation, base::Rank(rank), kWorld};
+    const CheckpointId& written = plan.frozen ? frozen->origin : id;
+    const ShardIdentity identity{job.project, job.job, written.step, written.generation, base::Rank(rank), kWorld};
     const auto header = EncodeShardHeader(plan, identity, DigestChunks(std::as_bytes(std::span(data))));
     BELAY_CHECK(header.has_value(), "no header");
-    sealed.order.files.push_back({plan.file_name, sealed.staging.size(), plan.FileBytes()});
+    commit::SealedFile file{plan.file_name, sealed.staging.size(), plan.FileBytes(), std::nullopt};
+    if (written != id) file.origin = StepAndGeneration{written.step, written.generation};
+    sealed.order.files.push_back(std::move(file));
     for (const std::string& piece : {*header, data}) {
       const auto bytes = std::as_bytes(std::span(piece));
       sealed.staging.insert(sealed.staging.end(), bytes.begin(), bytes.end());
@@ -82,11 +87,13 @@ SealedRank SealRank(const commit::JobKey& job, const CheckpointId& id, std::int3
   return sealed;
 }
 
-std::string CompareRestored(base::FileSystem& files, const std::string& directory, const CheckpointId& id) {
+std::string CompareRestored(base::FileSystem& files, const std::string& directory, const CheckpointId& id,
+                            bool frozen) {
   const auto restorer = Restorer::OpenDirectory(files, directory);
   if (!restorer) return restorer.error().Text();
   for (const base::Error& problem : (*restorer)->Problems()) return problem.Text();
   for (const Tensor& tensor : kTensors) {
+    if (tensor.frozen && !frozen) continue;
     const std::string wanted = BytesOf(tensor, id);
     std::string got(wanted.size(), '\0');
     const std::vector<std::int64_t> shape = {tensor.per_rank * kWorld};
