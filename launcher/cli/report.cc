@@ -25,7 +25,8 @@ void PrintOut(std::string_view text) {
 
 bool WantsJson(std::span<const std::string> args) {
   const auto options_end = std::ranges::find(args, "--");  // what follows is the program's
-  return std::ranges::find(args.begin(), options_end, "--json") != options_end;
+  const auto is_json = [](const std::string& word) { return word == "--json" || word == "-json"; };
+  return std::ranges::find_if(args.begin(), options_end, is_json) != options_end;
 }
 
 int ReportError(const base::Error& error, bool json, std::string_view command) {

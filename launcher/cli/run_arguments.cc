@@ -116,9 +116,12 @@ base::Result<std::int32_t> Ranks(const ParsedOptions& parsed, const RunHost& hos
 std::span<const OptionSpec> RunOptionSpecs() { return kSpecs; }
 
 base::Result<std::int32_t> SlotsFromHostList(const std::string& list, const std::string& host_name) {
+  if (list.empty()) return Fail(Code::kInvalidArgument, "--host names no host");
   std::int32_t slots = 0;
-  std::istringstream entries(list);
-  for (std::string entry; std::getline(entries, entry, ',');) {
+  for (std::size_t at = 0; at <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', at), list.size());
+    const std::string entry = list.substr(at, comma - at);
+    at = comma + 1;
     if (entry.empty()) return Fail(Code::kInvalidArgument, "--host '", list, "' has an empty entry");
     std::optional<std::string> count;
     std::string name = entry;
@@ -129,7 +132,6 @@ base::Result<std::int32_t> SlotsFromHostList(const std::string& list, const std:
     BELAY_ASSIGN(const std::int32_t more, OneHost(name, count, host_name));
     slots = std::min(kRanksMax, slots + more);
   }
-  if (slots == 0) return Fail(Code::kInvalidArgument, "--host names no host");
   return slots;
 }
 
@@ -141,15 +143,24 @@ base::Result<std::int32_t> SlotsFromHostfile(const std::string& text, const std:
     std::istringstream words(line);
     std::string name, word;
     if (!(words >> name)) continue;
-    std::optional<std::string> count;
+    std::optional<std::string> count, most;
     while (words >> word) {
-      if (word.starts_with("slots="))
-        count = word.substr(6);
-      else if (!word.starts_with("max_slots=") && !word.starts_with("max-slots=")) {
+      const std::string key = word.substr(0, word.find('='));
+      const bool is_most = key == "max_slots" || key == "max-slots";
+      if (key.size() == word.size() || !(is_most || key == "slots")) {
         return Fail(Code::kInvalidArgument, "the hostfile says '", word, "'; known are slots=N and max_slots=N");
       }
+      std::optional<std::string>& said = is_most ? most : count;
+      if (said) return Fail(Code::kInvalidArgument, "the hostfile says ", key, " twice for ", name);
+      said = word.substr(key.size() + 1);
     }
     BELAY_ASSIGN(const std::int32_t more, OneHost(name, count, host_name));
+    if (most) {
+      BELAY_ASSIGN(const std::int64_t limit, ParseInteger("a host's max_slots", *most, 1, kRanksMax));
+      if (more > limit) {
+        return Fail(Code::kInvalidArgument, "the hostfile gives ", name, " ", more, " slots and at most ", limit);
+      }
+    }
     slots = std::min(kRanksMax, slots + more);
   }
   if (slots == 0) return Fail(Code::kInvalidArgument, "the hostfile names no host");

@@ -10,13 +10,16 @@ namespace {
 using belay::checkpoint::cli::Arguments;
 using belay::checkpoint::cli::CommandSpec;
 
-const CommandSpec kSpec{
-    "belay ckpt fuzz JOB [STEP]",
-    "Everything that a verb may have.",
-    {{"data-dir", "DIR", "a value"}, {"threads", "N", "a number"}, {"json", "", "a flag"}, {"help", "", "print this"}},
-    1,
-    2,
-    ""};
+const CommandSpec kSpec{"belay ckpt fuzz JOB [STEP]",
+                        "Everything that a verb may have.",
+                        {{"data-dir", "DIR", "a value"},
+                         {"threads", "N", "a number"},
+                         {"rate", "BYTES", "bytes"},
+                         {"json", "", "a flag"},
+                         {"help", "", "print this"}},
+                        1,
+                        2,
+                        ""};
 
 }  // namespace
 
@@ -40,6 +43,14 @@ BELAY_FUZZ_TARGET(data) {
   }
   if (const auto threads = arguments->GetNumber("threads", 1, 64); threads && *threads) {
     FUZZ_CHECK(**threads >= 1 && **threads <= 64);
+  }
+  if (const auto rate = arguments->GetBytes("rate", 4096); rate && *rate) FUZZ_CHECK(**rate >= 4096);
+  // Every value was given, behind its option's name or after an equals sign.
+  for (const auto& option : kSpec.options) {
+    const auto value = option.value.empty() ? std::nullopt : arguments->Get(option.name);
+    if (!value) continue;
+    FUZZ_CHECK(std::ranges::any_of(
+        words, [&](const std::string& word) { return word == *value || word == "--" + option.name + "=" + *value; }));
   }
   // Every word that was given is somewhere: none is dropped without a word.
   for (const std::string& word : arguments->positional()) {

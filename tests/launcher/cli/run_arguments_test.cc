@@ -126,6 +126,18 @@ TEST(RunArgumentsTest, EnvironmentGivesDefaultsAndOptionsWin) {
   EXPECT_THAT(Parse({"p"}, host).error().Text(), StartsWith("BELAY_PROGRESS wants auto"));
 }
 
+// Found by fuzzing.
+TEST(RunArgumentsTest, AHostListOrFileThatContradictsItselfIsRefused) {
+  for (const char* list : {"", "localhost,", ",localhost", "localhost:1,,node7"}) {
+    EXPECT_FALSE(SlotsFromHostList(list, "node7")) << list;
+  }
+  for (const char* text : {"localhost slots=2 slots=3", "localhost max_slots=many", "localhost slots=4 max_slots=2",
+                           "localhost max-slots=2 max_slots=2", "localhost slots"}) {
+    EXPECT_FALSE(SlotsFromHostfile(text, "node7")) << text;
+  }
+  EXPECT_EQ(SlotsFromHostfile("localhost slots=2 max-slots=2\n", "node7"), 2);
+}
+
 TEST(RunArgumentsTest, HostfileOfThisHost) {
   EXPECT_EQ(Parse({"--hostfile", "hosts", "p"})->options.ranks, 3);
   EXPECT_THAT(Complaint({"--hostfile", "nope", "p"}), HasSubstr("/home/u/nope"));
