@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -144,6 +145,7 @@ struct Serving {
   const ProgramOnDisk& program;
   base::FileLock lock;
   std::string writer;  // finding out takes a file
+  spread::Wishes wishes;
 };
 
 std::string FreshId() {
@@ -151,6 +153,18 @@ std::string FreshId() {
   std::snprintf(text.data(), text.size(), "%016llx%016llx", static_cast<unsigned long long>(base::RandomSeed()),
                 static_cast<unsigned long long>(base::RandomSeed()));
   return text.data();
+}
+
+// A start with a folder missing is refused, and by then the memory would be lost.
+base::Status CheckFoldersHere(const std::string& data_dir) {
+  base::FileSystem& files = base::PosixFileSystem();
+  BELAY_ASSIGN(const spread::DataFolders folders, spread::ReadDataFolders(files, data_dir));
+  for (const spread::OtherFolder& other : folders.others) {
+    if (auto here = spread::CheckHere(files, folders.id, other); !here) {
+      return base::Wrap(std::move(here).error(), "not restarted, this belayd goes on");
+    }
+  }
+  return {};
 }
 
 ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::function<void()> forced_exit) {
@@ -172,7 +186,10 @@ ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::fu
   options.core.clients_awaited = begin.clients_awaited;
   options.forced_exit = std::move(forced_exit);
   options.restart = begin.report;
-  options.check_successor = [&program = serving.program] { return CheckSuccessor(program); };
+  options.check_successor = [&program = serving.program, folders = flags.data_dir] {
+    BELAY_TRY(CheckFoldersHere(folders));
+    return CheckSuccessor(program);
+  };
   return options;
 }
 
@@ -197,7 +214,10 @@ base::Result<std::optional<Next>> ServeOnce(Serving& serving, TakenOver begin) {
       ::_exit(0);
     }).detach();
   });
-  BELAY_ASSIGN(options.folders, spread::Join(files, flags.data_dir, flags.folders, FreshId));
+  // One that took over, or goes on after all, copes with a folder that has gone since, as it did before.
+  serving.wishes.go_on_without = begin.report.attempts > 0;
+  BELAY_ASSIGN(options.folders, spread::Join(files, flags.data_dir, serving.wishes, FreshId));
+  serving.wishes.drop.clear();
   const index::Folders folders(flags.data_dir, options.folders);
   // One or two ranks at a time for each drive.
   options.writers = std::clamp(2 * static_cast<int>(folders.others().size() + 1), options.writers, kWritersMax);
@@ -221,13 +241,16 @@ base::Result<std::optional<Next>> ServeOnce(Serving& serving, TakenOver begin) {
   {
     Service service(options, files, clock, MachineParts(options, *listener, std::move(begin.memory)),
                     std::move(recovered.index), std::move(recovered.catalogue), std::move(begin.jobs));
+    std::atomic<bool> told_to_stop{false};
     std::thread watcher([&] {
       while (true) {
         const auto signal = serving.signals.Next(std::nullopt);
         if (!signal || !*signal) return;
         base::LogInfo("signal", {{"number", **signal}});
         // The notices of batch systems, which their runs understand; here they only must not kill.
-        if (**signal != SIGUSR1 && **signal != SIGUSR2) service.Stop();
+        if (**signal == SIGUSR1 || **signal == SIGUSR2) continue;
+        told_to_stop = true;
+        service.Stop();
       }
     });
     service.Run();
@@ -239,7 +262,7 @@ base::Result<std::optional<Next>> ServeOnce(Serving& serving, TakenOver begin) {
     serving.signals.Interrupt();
     watcher.join();
     auto succession = service.HandOver();
-    if (!succession) return std::optional<Next>();
+    if (!succession || told_to_stop) return std::optional<Next>();  // also where it came in the last moment
     next.jobs = std::move(succession->handed.jobs);
     next.memory = std::move(succession->memory);
     next.clients_awaited = succession->handed.clients_awaited;
@@ -288,7 +311,9 @@ base::Status Serve(const Flags& flags, base::SignalWatcher& signals, const Progr
   BELAY_TRY(base::StartLogging(log_options));
   if (!begin.report.lost.empty()) base::LogWarning("not_all_taken_up", {{"why", begin.report.lost}});
 
-  Serving serving{flags, signals, program, *std::move(begin.lock), std::string(base::BulkWriterName(flags.data_dir))};
+  Serving serving{
+      flags,        signals, program, *std::move(begin.lock), std::string(base::BulkWriterName(flags.data_dir)),
+      flags.folders};
   base::Status served;
   while (true) {
     auto next = ServeOnce(serving, std::move(begin));

@@ -37,6 +37,15 @@ base::Result<Opened> OpenOrReplace(base::FileSystem& files, const std::string& d
   return OpenAndRead(files, directory, open_index);
 }
 
+// Of a checkpoint's folder in another data folder, .../<project>/<job>/<step>.
+bool IsKnown(const commit::Catalogue& known, const std::string& directory) {
+  const auto name = [](const std::string& path) { return path.substr(path.rfind('/') + 1); };
+  const std::string job = base::ParentPath(directory);
+  const auto found = known.find({name(base::ParentPath(job)), name(job)});
+  const auto id = ParseCheckpointDirectoryName(name(directory));
+  return found != known.end() && id && found->second.checkpoints.contains({id->generation, id->step});
+}
+
 }  // namespace
 
 base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::Folders& folders, base::Index& index,
@@ -47,8 +56,13 @@ base::Result<commit::Catalogue> Reconcile(base::FileSystem& files, const index::
   if (auto synced = index::SyncWhatIsNew(files, folders, found.catalogue, known); !synced) {
     base::LogError("not_synced", {{"why", synced.error().Text()}});  // what is there can still be read
   }
-  const std::vector<std::string> strays = index::FindStrays(files, folders);
-  found.leftovers.insert(found.leftovers.end(), strays.begin(), strays.end());
+  for (const std::string& stray : index::FindStrays(files, folders)) {
+    // A checkpoint that home has forgotten and the index has not: a part of home may not be mounted.
+    if (IsKnown(known, stray))
+      base::LogWarning("stray_stays", {{"folder", stray}, {"why", "the index knows its checkpoint"}});
+    else
+      found.leftovers.push_back(stray);
+  }
   for (const std::string& leftover : found.leftovers) {
     const base::Status removed = index::RemoveLeftover(files, folders, leftover);
     if (removed)

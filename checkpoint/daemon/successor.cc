@@ -17,7 +17,7 @@ using base::Code;
 
 namespace {
 
-constexpr std::string_view kTakeOver = "--take-over";
+constexpr std::string_view kTakeOver = "--take-over", kDropDataDir = "--drop-data-dir";
 constexpr std::string_view kCheckOnly = "--check-take-over";
 constexpr std::string_view kItCan = " takes over\n";
 constexpr auto kCheckPatience = std::chrono::seconds(20);  // an old disk loads the program and its libraries
@@ -124,12 +124,16 @@ base::Result<TakenOver> TryTakeOver(int record, const std::string& lock_path, co
 
 ProgramOnDisk InstalledProgram(int argc, char** argv) {
   ProgramOnDisk program;
+  // What was said to one start only: a folder that is dropped a second time would be forgotten, or not be known.
   for (int i = 0; i < argc; ++i) {
     const std::string_view word = argv[i];
-    if (word == kTakeOver)
-      ++i;  // its number
-    else
+    const auto is = [&](std::string_view flag) {
+      return word == flag || (word.starts_with(flag) && word.substr(flag.size()).starts_with('='));
+    };
+    if (!is(kTakeOver) && !is(kDropDataDir))
       program.words.emplace_back(word);
+    else if (word.find('=') == std::string_view::npos)
+      ++i;  // its value
   }
   if (program.words.empty()) program.words.emplace_back("belayd");
   program.path = program.words.front().starts_with('/') ? program.words.front() : base::ProgramPath();

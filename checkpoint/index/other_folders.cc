@@ -23,6 +23,17 @@ base::Result<bool> IsThere(base::FileSystem& files, const std::string& path) {
   return tl::unexpected(info.error());
 }
 
+// Not a link: somebody who may write there could lead belayd elsewhere.
+base::Result<bool> IsFolder(base::FileSystem& files, const std::string& path) {
+  const auto info = files.Stat(path);
+  if (!info && info.error().code == Code::kNotFound) return false;
+  if (!info) return tl::unexpected(info.error());
+  if (!info->is_directory || info->is_link) {
+    return base::Fail(Code::kInvalidArgument, path, " is no folder of belay's: a file or a link is in its place");
+  }
+  return true;
+}
+
 // Folders whose names may be projects or jobs; what cannot be looked at is left alone.
 std::vector<std::string> NamedFoldersIn(base::FileSystem& files, const std::string& path) {
   std::vector<std::string> folders;
@@ -69,7 +80,7 @@ base::Result<std::string> MakeInOther(base::FileSystem& files, const Folders& fo
   for (const std::string& name : {job.project, job.job, CheckpointDirectoryName(id.step, id.generation)}) {
     const std::string parent = path;
     path += "/" + name;
-    BELAY_ASSIGN(const bool made, IsThere(files, path));
+    BELAY_ASSIGN(const bool made, IsFolder(files, path));
     if (made) continue;
     if (Status one = files.MakeDirectory(path, 0700); !one && one.error().code != Code::kAlreadyExists) {
       return tl::unexpected(one.error());
@@ -103,7 +114,12 @@ Status RemoveLeftover(base::FileSystem& files, const Folders& folders, const std
   for (const OtherFolder& other : folders.others()) {
     if (!is_in_home || !spread::CheckHere(files, folders.home_id(), other)) continue;  // a start finds the rest
     const std::string place = other.path + directory.substr(folders.data_dir().size());
-    BELAY_ASSIGN(const bool has_files, IsThere(files, place));
+    const std::string job = base::ParentPath(place);
+    bool has_files = true;
+    for (const std::string& folder : {base::ParentPath(job), job, place}) {
+      if (!has_files) break;
+      BELAY_ASSIGN(has_files, IsFolder(files, folder));
+    }
     if (!has_files) continue;
     BELAY_TRY(base::RemoveTree(files, place));
     BELAY_TRY(files.SyncDirectory(base::ParentPath(place)));

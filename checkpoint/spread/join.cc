@@ -85,7 +85,7 @@ Status TakeIn(base::FileSystem& files, const std::string& home, DataFolders& fol
 
 // Two homes with one id would take each other's newer checkpoints for left over. One that was moved is the same home.
 Status CheckNoCopy(base::FileSystem& files, const std::string& home, const std::string& home_id,
-                   const OtherFolder& folder) {
+                   const OtherFolder& folder, bool is_named) {
   BELAY_ASSIGN(Membership membership, ReadMembership(files, folder.path));
   if (membership.home_path == home) return {};
   const auto here = files.Stat(home), there = files.Stat(membership.home_path);
@@ -95,6 +95,13 @@ Status CheckNoCopy(base::FileSystem& files, const std::string& home, const std::
     return Fail(Code::kInvalidArgument, home, " is a copy of the data directory ", membership.home_path,
                 ", and its checkpoints link to that one's files in ", folder.path,
                 ": serve the original, or copy it with the links followed and without ", DataFoldersFile(home));
+  }
+  // It may be on a drive that is not mounted, and then this is the copy: its start would remove what is newer than it.
+  if (!is_named) {
+    return Fail(Code::kInvalidArgument, folder.path, " is a data folder of ", membership.home_path,
+                ", which cannot be asked whether ", home, " is a copy of it",
+                original ? std::string() : base::Str(" (", original.error().Text(), ")"),
+                ". If it was moved here: belay daemon start --also-data-dir ", folder.path);
   }
   membership.home_path = home;
   return base::WriteFileDurably(files, MembershipFile(folder.path), EncodeMembership(membership));
@@ -149,10 +156,15 @@ base::Result<DataFolders> Join(base::FileSystem& files, const std::string& home,
   }
   for (const OtherFolder& folder : folders.others) {
     if (auto here = CheckHere(files, folders.id, folder); !here) {
+      if (wishes.go_on_without && here.error().code == Code::kFolderMissing) {
+        base::LogError("data_folder_missing", {{"folder", folder.path}, {"why", here.error().Text()}});
+        continue;
+      }
       return Fail(here.error().code, here.error().Text(), " Checkpoints in ", home,
                   " have files there. To go on without them: belay daemon start --drop-data-dir ", folder.path);
     }
-    BELAY_TRY(CheckNoCopy(files, home, folders.id, folder));
+    const bool is_named = std::ranges::find(wishes.also, folder.path) != wishes.also.end();
+    BELAY_TRY(CheckNoCopy(files, home, folders.id, folder, is_named));
   }
   return folders;
 }

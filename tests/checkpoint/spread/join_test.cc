@@ -112,7 +112,9 @@ TEST_F(JoinTest, AHomeMayMoveButNotMultiply) {
   ASSERT_OK(base::WriteFileDurably(files_, DataFoldersFile("/copy"), *record));
   EXPECT_EQ(CodeOf(Start({}, "/copy")), Code::kInvalidArgument);
   ASSERT_OK(files_.Rename("/home", "/moved"));
-  EXPECT_EQ(PathsOf(Start({}, "/moved")), Paths{"/nvme1"});
+  EXPECT_EQ(CodeOf(Start({}, "/moved")), Code::kInvalidArgument) << "its original cannot be asked: is it a copy?";
+  EXPECT_EQ(PathsOf(Start({.also = {"/nvme1"}, .drop = {}}, "/moved")), Paths{"/nvme1"})
+      << "somebody says that it is not";
   EXPECT_EQ(CodeOf(Start({}, "/copy")), Code::kInvalidArgument) << "it knows where its home is now";
 }
 
