@@ -122,7 +122,7 @@ void Chaos::ReturnDrive() {
   world_.Trace(drive + " is there again");
   world_.inspector.drive_away = false;
   ++world_.drive_turns;
-  world_.inspector.LookEverywhere();
+  if (world_.scheduler.depth() <= 1) world_.inspector.LookEverywhere();  // not in the midst of something
 }
 
 void Chaos::ForAWhile(const std::function<void()>& begin, std::function<void()> end) {
