@@ -80,6 +80,14 @@ TEST_F(JoinTest, ADroppedFolderThatIsGoneIsForgottenUntilItIsTakenInAgain) {
   EXPECT_EQ(PathsOf(Start({.also = {"/nvme1"}, .drop = {}})), Paths{"/nvme1"}) << "it is still ours";
 }
 
+TEST_F(JoinTest, ADaemonThatTakesOverGoesOnWithoutADriveThatHasGone) {
+  ASSERT_TRUE(Start({.also = {"/nvme1"}, .drop = {}}));
+  ASSERT_OK(files_.Rename("/nvme1", "/unmounted"));
+  EXPECT_EQ(CodeOf(Start()), Code::kFolderMissing);
+  EXPECT_EQ(PathsOf(Start({.also = {}, .drop = {}, .go_on_without = true})), Paths{"/nvme1"})
+      << "and does not forget it";
+}
+
 TEST_F(JoinTest, DrivesThatChangedPlacesAreNoticed) {
   ASSERT_TRUE(Start({.also = {"/nvme1", "/nvme2"}, .drop = {}}));
   ASSERT_OK(files_.Rename("/nvme1", "/x"));
