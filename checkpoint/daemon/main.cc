@@ -186,7 +186,7 @@ ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::fu
   options.core.clients_awaited = begin.clients_awaited;
   options.forced_exit = std::move(forced_exit);
   options.restart = begin.report;
-  options.check_successor = [&program = serving.program, folders = flags.data_dir] {
+  options.check_successor = [&program = serving.program, folders = flags.data_dir]() -> base::Status {
     BELAY_TRY(CheckFoldersHere(folders));
     return CheckSuccessor(program);
   };

@@ -105,7 +105,7 @@ TEST(WavesTest, ABudgetWithoutRoomForAWindowIsRefusedWithWhatItNeeds) {
   ASSERT_TRUE(trainers.error);
   EXPECT_EQ(trainers.error->code, Code::kNoSpace);
   EXPECT_THAT(trainers.error->Text(),
-              AllOf(HasSubstr("--memory-budget"), HasSubstr("to save in waves it needs 8.0 MiB")));
+              AllOf(HasSubstr("--memory-budget"), HasSubstr("for it; to save in waves it needs 8.0 MiB")));
 }
 
 TEST(WavesTest, ADaemonKilledBetweenTwoWavesLeavesWhatWasCommitted) {

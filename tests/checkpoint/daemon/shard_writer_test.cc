@@ -31,7 +31,7 @@ class ShardWriterTest : public testing::Test {
   // Rank 1 at a step; with `from`, its shards are those of an earlier save.
   commit::WriteFinished Write(const index::Folders& folders, std::int64_t step,
                               std::optional<std::int64_t> from = std::nullopt) {
-    crash::SealedRank sealed = crash::SealRank(job, {Generation(1), Step(from.value_or(step))}, 1);
+    crash::SealedRank sealed = crash::SealRank(job, {Generation(1), Step(from.value_or(step))}, 1, std::nullopt);
     sealed.order.id.step = Step(step);
     names.clear();
     for (commit::SealedFile& file : sealed.order.files) {
