@@ -210,11 +210,13 @@ commit::DiscardFinished Publisher::Discard(const commit::DiscardFiles& order) {
 commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) {
   commit::RemoveFinished event{order.job, order.id, std::nullopt, {}};
   const std::string directory = folders_.Checkpoint(order.job, order.id);
+  bool marked = false;
   base::Status removed = base::FaultPoint("retention.before_mark");
-  if (removed) removed = DeleteOrFail(directory);
-  // Without its manifest it is no checkpoint, whatever is left of it: the next sweep takes the rest.
+  if (removed) removed = DeleteOrFail(directory, &marked);
+  // Without its manifest it is no checkpoint, whatever is left of it: the next sweep takes the rest. Also where the
+  // disk does not let anybody look any more.
   const auto manifest = IsThere(files_, directory + "/" + std::string(kManifestName));
-  const bool is_gone = manifest && !*manifest;
+  const bool is_gone = marked || (manifest && !*manifest);
   if (removed && !manifest) removed = tl::unexpected(manifest.error());
   if (!removed) {
     base::LogWarning("removal_failed", {{"folder", directory}, {"why", removed.error().Text()}});
@@ -230,13 +232,14 @@ commit::RemoveFinished Publisher::Delete(const commit::DeleteCheckpoint& order) 
 }
 
 // First the name that makes it a checkpoint, durably; then the rest in any order.
-base::Status Publisher::DeleteOrFail(const std::string& directory) {
+base::Status Publisher::DeleteOrFail(const std::string& directory, bool* marked) {
   const std::string manifest = directory + "/" + std::string(kManifestName);
   BELAY_ASSIGN(const bool committed, IsThere(files_, manifest));
   if (committed) {
     // Not half of it: while its other half is away, it stays what it is.
     BELAY_TRY(index::CheckDeletable(files_, folders_, directory));
     BELAY_TRY(files_.Rename(manifest, directory + "/" + std::string(index::kDeletedManifestName)));
+    if (marked != nullptr) *marked = true;
     BELAY_TRY(files_.SyncDirectory(directory));
     BELAY_TRY(base::FaultPoint("retention.after_mark"));
   }

@@ -44,7 +44,7 @@ class Publisher {
   base::Status LookAgain(const commit::PersistGeneration& order, base::Generation newest,
                          commit::GenerationPersisted& event);
   base::Status StoreManifest(const std::string& directory, const std::string& text);
-  base::Status DeleteOrFail(const std::string& directory);
+  base::Status DeleteOrFail(const std::string& directory, bool* marked = nullptr);
   base::Status PinOrFail(const commit::PersistPin& order);
   base::Status QuarantineOrFail(const commit::PersistQuarantine& order);
   base::Status MarkTrustOrFail(const commit::PersistTrust& order);

@@ -66,7 +66,9 @@ bool Model::MayBeGone(const commit::JobKey& job, const commit::CheckpointId& id)
   std::uint32_t newer = 0;
   bool milestone = facts.keep_every != 0 && static_cast<std::uint64_t>(id.step.value()) >= facts.keep_every;
   for (const auto& [other, there] : facts.checkpoints) {
-    if (other == id || !there.named || (there.told_failed && !there.told_committed)) continue;
+    // What was removed by somebody and saved again may have failed the second time only.
+    const bool failed = there.told_failed && !there.told_committed && !there.remove_asked;
+    if (other == id || !there.named || failed) continue;
     if (other > id) ++newer;
     if (!milestone || other.step.value() / facts.keep_every != id.step.value() / facts.keep_every) continue;
     if (other.step < id.step || (other.step == id.step && other.generation > id.generation)) milestone = false;
