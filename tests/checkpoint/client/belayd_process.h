@@ -113,4 +113,22 @@ inline void SaveAll(std::vector<std::unique_ptr<Snapshotter>>& snapshotters, std
   }
 }
 
+// `count` attached ranks of one run.
+struct Trainers {
+  Trainers(const BelaydProcess& daemon, int count) : run(daemon, count) {
+    ranks.reserve(static_cast<std::size_t>(count));
+    for (int r = 0; r < count; ++r) {
+      ranks.emplace_back(r, count);
+      auto made = run.MakeSnapshotter(daemon, r, ranks.back());
+      EXPECT_TRUE(made) << made.error().Text();
+      snapshotters.push_back(made ? std::move(*made) : nullptr);
+    }
+  }
+  void Save(std::int64_t step) { SaveAll(snapshotters, ranks, step); }
+
+  SampleRun run;
+  std::vector<SampleRank> ranks;
+  std::vector<std::unique_ptr<Snapshotter>> snapshotters;
+};
+
 }  // namespace belay::checkpoint

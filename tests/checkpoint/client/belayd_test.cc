@@ -17,24 +17,6 @@ using base::Code;
 using testing::AllOf;
 using testing::HasSubstr;
 
-// `count` attached ranks of one run.
-struct Trainers {
-  Trainers(const BelaydProcess& daemon, int count) : run(daemon, count) {
-    ranks.reserve(static_cast<std::size_t>(count));
-    for (int r = 0; r < count; ++r) {
-      ranks.emplace_back(r, count);
-      auto made = run.MakeSnapshotter(daemon, r, ranks.back());
-      EXPECT_TRUE(made) << made.error().Text();
-      snapshotters.push_back(made ? std::move(*made) : nullptr);
-    }
-  }
-  void Save(std::int64_t step) { SaveAll(snapshotters, ranks, step); }
-
-  SampleRun run;
-  std::vector<SampleRank> ranks;
-  std::vector<std::unique_ptr<Snapshotter>> snapshotters;
-};
-
 void ExpectRestores(const BelaydProcess& daemon, std::int64_t step, bool from_memory, int world) {
   const auto client = daemon.Connect();
   const auto restorer = Restorer::Open(*client, {{"default", "gpt"}, base::Step(step), {}}, from_memory);

@@ -18,28 +18,6 @@ using testing::HasSubstr;
 
 constexpr std::uint64_t kBudget = 10 * base::kMiB;  // for a state of 12 MiB
 
-// One run's ranks, each of them attached.
-struct Trainers {
-  Trainers(const BelaydProcess& daemon, int count) : run(daemon, count) {
-    ranks.reserve(static_cast<std::size_t>(count));
-    for (int r = 0; r < count; ++r) {
-      ranks.emplace_back(r, count);
-      auto made = run.MakeSnapshotter(daemon, r, ranks.back());
-      if (!made) error = made.error();
-      if (made) snapshotters.push_back(std::move(*made));
-    }
-  }
-  void Save(std::int64_t step) {
-    ASSERT_FALSE(error) << error->Text();
-    SaveAll(snapshotters, ranks, step);
-  }
-
-  SampleRun run;
-  std::vector<SampleRank> ranks;
-  std::vector<std::unique_ptr<Snapshotter>> snapshotters;
-  std::optional<base::Error> error;
-};
-
 std::string Restored(const BelaydProcess& daemon, std::int64_t step) {
   const auto client = daemon.Connect();
   const auto restorer = Restorer::Open(*client, {{"default", "gpt"}, base::Step(step), {}}, false);
@@ -101,10 +79,12 @@ TEST(WavesTest, TheFilesAreThoseOfASaveWithoutWaves) {
 
 TEST(WavesTest, ABudgetWithoutRoomForAWindowIsRefusedWithWhatItNeeds) {
   BelaydProcess daemon(BELAYD_PROGRAM, "", {"--memory-budget", std::to_string(4 * base::kMiB)});
-  const Trainers trainers(daemon, 1);
-  ASSERT_TRUE(trainers.error);
-  EXPECT_EQ(trainers.error->code, Code::kNoSpace);
-  EXPECT_THAT(trainers.error->Text(),
+  const SampleRun run(daemon, 1);
+  SampleRank rank(0, 1);
+  const auto refused = run.MakeSnapshotter(daemon, 0, rank);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::kNoSpace);
+  EXPECT_THAT(refused.error().Text(),
               AllOf(HasSubstr("--memory-budget"), HasSubstr("for it; to save in waves it needs 8.0 MiB")));
 }
 
