@@ -65,17 +65,7 @@ def test_a_restart_takes_the_snapshot_out_of_memory(box, reference):
     run = training.start()
     training.reaches(65, run)
     ranks = box.trainers(training.program)
-
-    def between_two_saves():
-        for rank in ranks.values():
-            rank.kill(signal.SIGSTOP)
-        if 4 <= training.last() % training.every <= 14:  # the last snapshot is whole, the next one has not begun
-            return True
-        for rank in ranks.values():
-            rank.kill(signal.SIGCONT)
-        return False
-
-    eventually(between_two_saves, 60, "a step between two saves")
+    training.stands_between_two_saves(ranks)
     ranks[1].kill()
     run.wait(120).expect(0)
     newest = sorted((box.data / ".runs" / "default" / "j").glob("gen-*"))[-1]

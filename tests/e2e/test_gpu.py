@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from sandbox import Sandbox, eventually
+from sandbox import Sandbox
 from training import Training, assert_same_losses, assert_whole
 
 
@@ -80,17 +80,7 @@ def test_a_restart_takes_the_snapshot_out_of_memory_back_to_the_gpu(gpu_box):
     run = training.start()
     training.reaches(165, run)
     ranks = gpu_box.trainers(training.program)
-
-    def between_two_saves():
-        for rank in ranks.values():
-            rank.kill(signal.SIGSTOP)
-        if 8 <= training.last() % training.every <= 40:  # the last snapshot is whole, the next one has not begun
-            return True
-        for rank in ranks.values():
-            rank.kill(signal.SIGCONT)
-        return False
-
-    eventually(between_two_saves, 60, "a step between two saves")
+    training.stands_between_two_saves(ranks, since=(8, 40))
     ranks[RANKS - 1].kill()
     run.wait(300).expect(0)
     assert "source=memory" in rank_logs(gpu_box), rank_logs(gpu_box)

@@ -88,17 +88,7 @@ def test_belayd_restarted_and_memory_survives(box, reference):
         restart()
     training.reaches(105, run)
     ranks = box.trainers(training.program)
-
-    def between_two_saves():
-        for rank in ranks.values():
-            rank.kill(signal.SIGSTOP)
-        if 4 <= training.last() % training.every <= 14:  # the last snapshot is whole, the next one has not begun
-            return True
-        for rank in ranks.values():
-            rank.kill(signal.SIGCONT)
-        return False
-
-    eventually(between_two_saves, 60, "a step between two saves")
+    training.stands_between_two_saves(ranks)
     restart()
     ranks[1].kill()
     run.wait(120).expect(0)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 
 from sandbox import BIN, Sandbox, eventually, make_text
 
@@ -73,6 +74,20 @@ class Training:
             return self.last() >= step
 
         eventually(there, seconds, lambda: f"step {step} (last: {self.last()})\n{started.text()}")
+
+    def stands_between_two_saves(self, ranks, since=(4, 14)):
+        """Stops the processes of `ranks` with SIGSTOP, at least and at most so many steps `since` a save was due."""
+
+        def there():
+            for rank in ranks.values():
+                rank.kill(signal.SIGSTOP)
+            if since[0] <= self.last() % self.every <= since[1]:  # the last snapshot is whole, the next one has not begun
+                return True
+            for rank in ranks.values():
+                rank.kill(signal.SIGCONT)
+            return False
+
+        eventually(there, 60, "a step between two saves")
 
     def last(self):
         lines = self.lines()
