@@ -67,7 +67,7 @@ base::Result<int> RunUnquarantine(const Arguments& arguments) { return SetQuaran
 base::Result<int> TrustInMemory(const Arguments& arguments, Judgement judgement, const std::string& words,
                                 const base::Error& not_listed) {
   std::int64_t step = 0;
-  const std::string& text = *arguments.Positional(1);
+  const std::string text = *arguments.Positional(1);
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), step);
   if (error != std::errc() || end != text.data() + text.size()) return tl::unexpected(not_listed);
   BELAY_ASSIGN(const auto generation, arguments.GetNumber("generation", 1, INT64_MAX));
