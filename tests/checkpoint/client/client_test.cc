@@ -131,6 +131,7 @@ TEST(ClientTest, AWaitDoesNotHoldUpOtherCalls) {
     late.mutable_snapshot_outcome()->set_step(3);
     late.mutable_snapshot_outcome()->set_state(wire::COMMITTED);
     ScriptedDaemon::Send(connection, late);
+    waiting.reset();  // once: then the client may be gone
   });
   const auto client = daemon.Connect();
   std::atomic<bool> waited{false};
