@@ -189,6 +189,7 @@ base::Status CheckFolders(const DaemonReport& report, const std::vector<std::str
 Result<int> RunStart(const Arguments& arguments) {
   const LocateRequest request = RequestOf(arguments);
   BELAY_ASSIGN(const auto budget, arguments.GetNumber("memory-budget", 1, INT64_MAX));
+  BELAY_ASSIGN(const auto in_flight, arguments.GetNumber("snapshots-in-flight", 1, INT64_MAX));
   BELAY_ASSIGN(const auto scrub_rate, arguments.GetBytes("scrub-rate", 0));
   BELAY_ASSIGN(const auto scrub_every, arguments.GetNumber("scrub-every", 0, 87600));
   BELAY_ASSIGN(const std::string data_dir, ResolveDataDirectory(request.data_dir));
@@ -213,6 +214,7 @@ Result<int> RunStart(const Arguments& arguments) {
   }
   std::vector<std::string> words = {"--data-dir", data_dir, "--socket", socket};
   if (budget) words.insert(words.end(), {"--memory-budget", base::Str(*budget)});
+  if (in_flight) words.insert(words.end(), {"--snapshots-in-flight", base::Str(*in_flight)});
   if (scrub_rate) words.insert(words.end(), {"--scrub-rate", base::Str(*scrub_rate)});
   if (scrub_every) words.insert(words.end(), {"--scrub-every", base::Str(*scrub_every)});
   for (const std::string& path : also) words.insert(words.end(), {"--also-data-dir", path});
@@ -361,6 +363,7 @@ Verb DaemonStartVerb() {
                           {"drop-data-dir", "DIR",
                            "write no more to such a folder; if it is gone, forget it with what it holds", true},
                           {"memory-budget", "BYTES", "staging memory for all jobs together at most"},
+                          {"snapshots-in-flight", "N", "of one job at most (2)"},
                           {"scrub-rate", "BYTES", "read checkpoints again at so many bytes a second (32M); 0: never"},
                           {"scrub-every", "HOURS", "from the beginning of one such pass to the next (24)"},
                           {"log-json", "", "write the log as JSON lines"}}),

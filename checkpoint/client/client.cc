@@ -103,11 +103,14 @@ class SocketClient final : public Client {
     return attachment;
   }
 
-  Status BeginSnapshot(base::Step step, const std::string& reason) override {
+  Result<Begun> BeginSnapshot(base::Step step, const std::string& reason) override {
     wire::Request request;
     request.mutable_begin_snapshot()->set_step(step.value());
     request.mutable_begin_snapshot()->set_reason(ToUtf8(reason));
-    return CallForDone(std::move(request), kTrainingTimeout);
+    BELAY_ASSIGN(Reply reply,
+                 Call(std::move(request), wire::Response::kDone, kTrainingTimeout, wire::Response::kBegun));
+    if (reply.response.has_done()) return Begun{};
+    return FromWire(reply.response.begun(), std::move(reply.descriptors));
   }
 
   Status WriteWave(const WaveRequest& wave) override {
@@ -269,8 +272,9 @@ class SocketClient final : public Client {
     std::optional<Result<Reply>> result;
   };
 
-  // Sends the request and waits for its answer, whose body must be `expected`.
-  Result<Reply> Call(wire::Request request, wire::Response::BodyCase expected, std::optional<Duration> deadline) {
+  // Sends the request and waits for its answer, whose body must be `expected`, or `instead` of it.
+  Result<Reply> Call(wire::Request request, wire::Response::BodyCase expected, std::optional<Duration> deadline,
+                     wire::Response::BodyCase instead = wire::Response::BODY_NOT_SET) {
     Pending pending;
     base::Message message;
     {
@@ -311,9 +315,10 @@ class SocketClient final : public Client {
     if (!pending.result->has_value()) return tl::unexpected<Error>(std::move(pending.result->error()));
     Reply reply = std::move(pending.result->value());
     if (reply.response.has_failure()) return tl::unexpected<Error>(FromWire(reply.response.failure()));
-    if (reply.response.body_case() != expected) {
-      return Fail(Code::kProtocol, "belayd answered with message ", static_cast<int>(reply.response.body_case()),
-                  " where ", static_cast<int>(expected), " was expected");
+    const auto body = reply.response.body_case();
+    if (body != expected && (body != instead || body == wire::Response::BODY_NOT_SET)) {
+      return Fail(Code::kProtocol, "belayd answered with message ", static_cast<int>(body), " where ",
+                  static_cast<int>(expected), " was expected");
     }
     return reply;
   }

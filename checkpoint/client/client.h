@@ -56,13 +56,21 @@ struct AttachRequest {
   std::uint64_t staging_bytes = 0;
   std::string layout_fingerprint;
   Retention retention;
-  std::uint64_t window_bytes_min = 0;  // so much will do where there is no room for staging_bytes; 0: it will not
+  std::uint64_t window_bytes_min = 0;     // so much will do where there is no room for staging_bytes; 0: it will not
   std::optional<std::int32_t> numa_node;  // where the staging memory had best lie; none: anywhere
+  bool takes_more_buffers = false;        // what BeginSnapshot answers is heeded
 };
 struct Attachment {
   base::UniqueFd staging;           // memfd, already touched or being touched by the daemon
   std::uint64_t staging_bytes = 0;  // less than asked for: the state is to be saved in waves
   bool reused = false;
+};
+
+// Where a snapshot goes: buffer 0 is the memory of Attach; others come where saves are faster than the disk.
+struct Begun {
+  std::size_t buffer = 0;
+  base::UniqueFd staging;   // of another buffer: always the same memory on one connection
+  std::uint64_t bytes = 0;  // of `staging`
 };
 
 // A piece of a file, from staging memory that does not hold all of it.
@@ -199,7 +207,7 @@ class Client {
   virtual base::Status EndRun(const JobKey& job, base::Generation generation, const std::string& outcome) = 0;
 
   virtual base::Result<Attachment> Attach(const AttachRequest& request, base::Duration timeout = kCallTimeout) = 0;
-  virtual base::Status BeginSnapshot(base::Step step, const std::string& reason) = 0;
+  virtual base::Result<Begun> BeginSnapshot(base::Step step, const std::string& reason) = 0;
   // Returns once the piece is with the disk and its place may be filled again.
   virtual base::Status WriteWave(const WaveRequest& request) = 0;
   virtual base::Status SealSnapshot(const SealRequest& request) = 0;

@@ -6,17 +6,16 @@
 #include <future>
 #include <mutex>
 #include <optional>
-#include <stop_token>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "checkpoint/client/kept_files.h"
+#include "checkpoint/client/staging_buffers.h"
 #include "checkpoint/client/staging_plan.h"
 #include "checkpoint/client/wave_plan.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
-#include "runtime/base/shared_memory.h"
 #include "runtime/base/units.h"
 
 namespace belay::checkpoint {
@@ -30,7 +29,6 @@ using base::Status;
 // Small states are not worth waking threads for.
 constexpr std::uint64_t kBytesPerThread = 16 * base::kMiB;
 constexpr int kThreadsMax = 4;
-constexpr std::size_t kTouchBytes = 64 * base::kMiB;  // between two looks whether the memory is still wanted
 constexpr base::Duration kGiveUpWait = std::chrono::milliseconds(500);
 
 int ThreadCount(const SnapshotterOptions& options, std::uint64_t bytes) {
@@ -63,29 +61,21 @@ class StagedSnapshotter final : public Snapshotter {
         options_(std::move(options)),
         plans_(std::move(plans)),
         staging_(std::move(staging)),
-        threads_(ThreadCount(options_, staging_.bytes)) {
+        threads_(ThreadCount(options_, staging_.bytes)),
+        frozen_(plans_.size()),
+        buffers_(*copier_, plans_.size()) {
     for (const ShardPlan& plan : plans_) digests_.emplace_back(ChunkCount(plan.data_bytes));
   }
 
-  ~StagedSnapshotter() override { Unmap(); }
-
-  void AwaitTouched() override {
-    if (toucher_.joinable()) toucher_.join();
-  }
+  void AwaitTouched() override { buffers_.AwaitTouched(); }
 
   Status Connect(base::Duration attach_timeout) {
-    Unmap();
+    buffers_.Clear();
     SetClient(nullptr);
     BELAY_ASSIGN(auto fresh, Client::Connect(transport_, options_.socket, options_.program, kTrainingTimeout));
     std::shared_ptr<Client> client = std::move(fresh);
     BELAY_ASSIGN(Attachment attachment, client->Attach(options_.attach, attach_timeout));
-    BELAY_ASSIGN(mapping_, base::MapSharedMemory(attachment.staging.get(), attachment.staging_bytes,
-                                                 base::MapAccess::kReadWrite));
-    if (auto registered = copier_->Register(mapping_.bytes()); !registered) {
-      mapping_ = {};
-      return base::Wrap(std::move(registered).error(), "cannot use the staging memory");
-    }
-    images_.assign(plans_.size(), std::nullopt);
+    BELAY_TRY(buffers_.Use(0, attachment.staging, attachment.staging_bytes));
     waves_.reset();
     if (attachment.staging_bytes < staging_.bytes) {
       waves_ = PlanWaves(staging_, plans_, attachment.staging_bytes);
@@ -97,7 +87,6 @@ class StagedSnapshotter final : public Snapshotter {
            {"memory", base::HumanBytes(attachment.staging_bytes)}});
     }
     SetClient(std::move(client));
-    Touch();
     return {};
   }
 
@@ -114,19 +103,30 @@ class StagedSnapshotter final : public Snapshotter {
       BELAY_TRY(Connect(kTrainingTimeout));
       begun = CurrentClient()->BeginSnapshot(step, reason);
     }
-    BELAY_TRY(begun);
+    if (!begun) return tl::unexpected(std::move(begun).error());
     identity().step = step;
     state_ = State::kFilling;
-    return {};
+    Status usable = buffers_.Use(begun->buffer, begun->staging, begun->bytes);
+    if (usable && buffers_.bytes().size() < staging_.bytes && !waves_) {
+      usable = Fail(Code::kProtocol, "belayd passed a buffer of ", buffers_.bytes().size(), " bytes where ",
+                    staging_.bytes, " are needed");
+    }
+    if (!usable) GiveUp(usable.error().Text());
+    return usable;
   }
 
   Status Copy(const CopyRequest& request) override {
     BELAY_CHECK(state_ == State::kFilling, "Copy without Begin");
     const base::SteadyTime start = clock_.Now();
     std::vector<bool> keep(plans_.size(), false);
+    auto& images = buffers_.images();
     for (std::size_t i = 0; i < plans_.size(); ++i) {
-      keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && !waves_ && images_[i];
-      if (!keep[i]) images_[i].reset();
+      // Of two buffers one may hold what the tensors were before their last change.
+      keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && !waves_ && images[i] &&
+                images[i] == frozen_[i].newest;
+      if (keep[i]) continue;
+      images[i].reset();
+      frozen_[i].newest.reset();
     }
     Status copied = waves_ ? CopyInWaves() : CopyAndDigest(keep);
     if (copied && request.unchanged && !request.unchanged()) {
@@ -148,17 +148,22 @@ class StagedSnapshotter final : public Snapshotter {
               std::optional<base::Step> parent_step) override {
     BELAY_CHECK(state_ == State::kCopied, "Seal without Copy");
     SealRequest seal{identity().step, {}, EncodeRecords(records), metrics, parent_step};
+    auto& images = buffers_.images();
     const std::vector<std::uint64_t>& offsets = waves_ ? waves_->header_offsets : staging_.file_offsets;
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       const StepAndGeneration own{identity().step, identity().generation};
-      if (!images_[i]) {
-        BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], identity(), digests_[i]));
+      if (!images[i]) {
+        const StepAndGeneration name = plans_[i].frozen && !waves_ ? NameOfFrozen(i, own) : own;
+        ShardIdentity as = identity();
+        as.step = name.step;
+        BELAY_ASSIGN(const std::string header, EncodeShardHeader(plans_[i], as, digests_[i]));
         BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
                     plans_[i].header_bytes);
-        std::memcpy(mapping_.bytes().data() + offsets[i], header.data(), header.size());
-        images_[i] = own;
+        std::memcpy(buffers_.bytes().data() + offsets[i], header.data(), header.size());
+        images[i] = name;
+        frozen_[i].newest = name;
       }
-      const auto origin = images_[i] == own ? std::nullopt : images_[i];
+      const auto origin = images[i] == own ? std::nullopt : images[i];
       seal.files.push_back({plans_[i].file_name, offsets[i], plans_[i].FileBytes(), origin});
     }
     BELAY_TRY(CurrentClient()->SealSnapshot(seal));  // if it fails, the next Begin gives this snapshot up
@@ -181,7 +186,7 @@ class StagedSnapshotter final : public Snapshotter {
     return LookUp(step);
   }
 
-  std::uint64_t StagingBytes() const override { return mapping_.bytes().size(); }
+  std::uint64_t StagingBytes() const override { return buffers_.BytesHeld(); }
   bool InWaves() const override { return waves_.has_value(); }
 
  private:
@@ -206,24 +211,14 @@ class StagedSnapshotter final : public Snapshotter {
     base::IgnoreError(client->WaitSnapshot(identity().step, kGiveUpWait), "how it ended is known: abandoned");
   }
 
-  // Beside the program's start-up and its first steps, so that the first save finds the pages in place. The daemon
-  // makes them at the same time; here they are entered into this process's page table.
-  void Touch() try {
-    toucher_ = std::jthread([bytes = mapping_.bytes()](const std::stop_token& stop) {
-      for (std::size_t at = 0; at < bytes.size() && !stop.stop_requested(); at += kTouchBytes) {
-        const auto piece = bytes.subspan(at, std::min<std::size_t>(kTouchBytes, bytes.size() - at));
-        if (!base::TouchPages(piece, 1)) return;  // the first copy finds out and says so
-      }
-    });
-  } catch (const std::system_error&) {
-    // No thread to be had: the first save is slower, that is all.
-  }
-
-  void Unmap() {
-    toucher_ = {};  // stops it
-    if (mapping_.bytes().empty()) return;
-    copier_->Unregister(mapping_.bytes());
-    mapping_ = {};
+  // Content that an earlier save has written already, to another buffer, keeps that save's name: the daemon links it.
+  StepAndGeneration NameOfFrozen(std::size_t file, const StepAndGeneration& own) {
+    Frozen& known = frozen_[file];
+    if (known.digests != digests_[file]) {
+      known.named = own;
+      known.digests = digests_[file];
+    }
+    return known.named;
   }
 
   // One pass over file order by threads_ threads, this one among them: each takes the next chunk, and has its bytes
@@ -274,7 +269,7 @@ class StagedSnapshotter final : public Snapshotter {
     for (const Wave& wave : waves_->waves) {
       std::vector<Copier::Copy> copies;
       for (const StagedCopy& copy : wave.copies) {
-        copies.push_back({copy.source, mapping_.bytes().data() + copy.destination, copy.bytes});
+        copies.push_back({copy.source, buffers_.bytes().data() + copy.destination, copy.bytes});
       }
       status = LandAll(copies, wave.chunks, 0);
       if (const Status before = written(); status) status = before;
@@ -292,7 +287,7 @@ class StagedSnapshotter final : public Snapshotter {
 
   Status CopyAndDigest(const std::vector<bool>& keep) {
     const auto seed = static_cast<std::uint64_t>(identity().step.value());
-    const SaveWork work = PlanSave(staging_, mapping_.bytes(), keep, seed);
+    const SaveWork work = PlanSave(staging_, buffers_.bytes(), keep, seed);
     BELAY_TRY(LandAll(work.copies, work.chunks, work.probes.size()));
     const auto changed = FindChanged(work);
     if (!changed) return {};
@@ -327,10 +322,13 @@ class StagedSnapshotter final : public Snapshotter {
   const int threads_;
   std::optional<WavePlan> waves_;                  // if the staging memory is smaller than the state
   std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
-  base::Mapping mapping_;
-  std::jthread toucher_;  // of mapping_
-  // Per file: the save that wrote the image that the staging memory holds; none while there is no whole one.
-  std::vector<std::optional<StepAndGeneration>> images_;
+  struct Frozen {
+    std::optional<StepAndGeneration> newest;  // the image of what the last Copy found, in whatever buffer
+    StepAndGeneration named;                  // the save that first wrote the content with these digests
+    std::vector<ChunkDigest> digests;
+  };
+  std::vector<Frozen> frozen_;  // per file
+  StagingBuffers buffers_;
   bool distrust_frozen_ = false;
   State state_ = State::kIdle;
   mutable std::mutex client_mutex_;
@@ -347,6 +345,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::Create(base::Transport& transp
   options.attach.staging_bytes = staging.bytes;
   options.attach.window_bytes_min = WindowBytesMin(staging, plans);
   options.attach.layout_fingerprint = std::move(layout_fingerprint);
+  options.attach.takes_more_buffers = true;
   auto snapshotter = std::make_unique<StagedSnapshotter>(transport, clock, std::move(copier), std::move(options),
                                                          std::move(plans), std::move(staging));
   BELAY_TRY(snapshotter->Connect(kCallTimeout));

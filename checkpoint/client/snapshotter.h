@@ -6,6 +6,9 @@
 // and the chunk digests are made in one pass over file order, while each chunk is in cache. How bytes reach the staging
 // memory is the Copier's business: memcpy here, CUDA in runtime/cuda.
 //
+// Where the daemon still writes the snapshot before, and has room for another, the next one goes to another buffer of
+// the staging memory: so a save may begin while earlier ones wait for their commit.
+//
 // If the daemon has gone, Begin connects and attaches again (a new daemon gives new memory).
 #pragma once
 

@@ -51,6 +51,7 @@ void ToWire(const AttachRequest& request, wire::Attach* out) {
   retention->set_larger_is_better(request.retention.larger_is_better);
   out->set_window_bytes_min(request.window_bytes_min);
   if (request.numa_node) out->set_numa_node(*request.numa_node);
+  out->set_takes_more_buffers(request.takes_more_buffers);
 }
 
 void ToWire(const WaveRequest& request, wire::WriteWave* out) {
@@ -219,6 +220,14 @@ Result<Attachment> FromWire(const wire::Attached& attached, std::vector<base::Un
                 " descriptors instead of the one of its staging memory");
   }
   return Attachment{std::move(descriptors.front()), attached.staging_bytes(), attached.reused()};
+}
+
+Result<Begun> FromWire(const wire::Begun& begun, std::vector<base::UniqueFd> descriptors) {
+  if (begun.buffer() == 0 || descriptors.size() != 1) {
+    return Fail(Code::kProtocol, "belayd began a snapshot in buffer ", begun.buffer(), " with ", descriptors.size(),
+                " descriptors");
+  }
+  return Begun{begun.buffer(), std::move(descriptors.front()), begun.bytes()};
 }
 
 Result<wire::Response> DecodeResponse(std::string_view body) {

@@ -33,6 +33,7 @@ base::Result<DaemonReport> FromWire(const wire::DaemonReport& report);
 ReindexReport FromWire(const wire::ReindexReport& report);
 // The descriptors become the files': as many as files, or kProtocol.
 base::Result<OpenedCheckpoint> FromWire(const wire::OpenedCheckpoint& opened, std::vector<base::UniqueFd> descriptors);
+base::Result<Begun> FromWire(const wire::Begun& begun, std::vector<base::UniqueFd> descriptors);
 base::Result<Attachment> FromWire(const wire::Attached& attached, std::vector<base::UniqueFd> descriptors);
 
 // A frame's body as a Response; kProtocol if it is none.

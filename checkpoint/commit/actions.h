@@ -27,6 +27,12 @@ struct Attached {  // the daemon adds the staging memory's descriptor
   std::uint64_t staging_bytes = 0;
   bool reused = false;
 };
+struct Begun {  // the daemon adds the descriptor of a buffer beyond the first
+  JobKey job;
+  base::Rank rank;
+  std::size_t buffer = 0;  // of the rank's staging memory, to copy into
+  std::uint64_t bytes = 0;
+};
 struct SnapshotOutcome {
   base::Step step;
   SnapshotState state = SnapshotState::kFilling;
@@ -68,7 +74,7 @@ struct ReindexReport {
   std::uint64_t checkpoints = 0;
   std::vector<std::string> problems;
 };
-using ReplyBody = std::variant<base::Error, Done, RunGrant, Attached, SnapshotOutcome, std::vector<RestorePoint>,
+using ReplyBody = std::variant<base::Error, Done, RunGrant, Attached, Begun, SnapshotOutcome, std::vector<RestorePoint>,
                                std::vector<CheckpointInfo>, Judged, StatusReport, ReindexReport>;
 
 // --- actions ---
@@ -76,14 +82,15 @@ struct Reply {
   RequestRef ref;
   ReplyBody body;
 };
-struct AllocateStaging {  // at once -> StagingAllocated
+struct AllocateStaging {  // -> StagingAllocated: of the first buffer at once, of another when its pages are there
   RequestRef ref;
   JobKey job;
   base::Rank rank;
   std::uint64_t bytes = 0;
   std::optional<std::int32_t> numa_node;  // best there
+  std::size_t buffer = 0;
 };
-struct FreeStaging {
+struct FreeStaging {  // all buffers of the rank
   JobKey job;
   base::Rank rank;
 };
@@ -102,6 +109,7 @@ struct StartWrite {  // -> WriteFinished
   bool inspect_only = false;  // read the headers, write nothing: the disk has failed another rank already
   // The newest committed checkpoint: files with an origin may be there already, to be linked.
   std::optional<CheckpointId> previous;
+  std::size_t buffer = 0;
 };
 struct WriteWavePiece {  // -> WaveFinished
   RequestRef ref;
@@ -158,6 +166,7 @@ struct MemoryFile {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   std::shared_ptr<const std::string> records;  // set: the content itself, which lies outside the staging memory
+  std::size_t buffer = 0;
 };
 struct RepairFile {  // write a damaged file anew from memory that is still whole -> RepairFinished
   JobKey job;

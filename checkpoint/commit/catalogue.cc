@@ -28,7 +28,7 @@ bool Core::InMemory(const Job& job, CheckpointId id) const {
   if (!job.memory || job.memory->id != id) return false;
   for (std::int32_t rank = 0; rank < job.memory->world_size; ++rank) {
     const auto slot = job.staging.find(base::Rank(rank));
-    if (slot == job.staging.end() || slot->second.holds != id) return false;
+    if (slot == job.staging.end() || slot->second.Holding(id) == nullptr) return false;
   }
   return true;
 }
@@ -113,11 +113,13 @@ void Core::Handle(const RequestRef& ref, const OpenCheckpoint& request) {
 std::map<std::string, MemoryFile> Core::MemoryFilesOf(const Job& job, CheckpointId id) {
   std::map<std::string, MemoryFile> all;
   for (const auto& [rank, slot] : job.staging) {
-    if (slot.holds != id) continue;
-    for (const SealedFile& file : slot.files)
-      all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr};
+    const StagingBuffer* const buffer = slot.Holding(id);
+    if (buffer == nullptr) continue;
+    const auto number = static_cast<std::size_t>(buffer - slot.buffers.data());
+    for (const SealedFile& file : buffer->files)
+      all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr, number};
     const std::string name = RecordsFileName(rank);
-    all[name] = MemoryFile{name, rank, 0, slot.records->size(), slot.records};
+    all[name] = MemoryFile{name, rank, 0, buffer->records->size(), buffer->records, number};
   }
   return all;
 }

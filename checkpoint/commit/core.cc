@@ -87,9 +87,7 @@ void Core::StopGently() {
   state_.stopping = true;
   EndRestart(Error{Code::kUnavailable, "belayd is stopping", nullptr});
   for (auto& [key, job] : state_.jobs) {
-    if (job.snapshot && !job.snapshot->SealedByAll()) {
-      FailSnapshot(key, Error{Code::kUnavailable, "belayd is stopping", nullptr});
-    }
+    FailUnsealed(key, Error{Code::kUnavailable, "belayd is stopping", nullptr});
     if (job.beginning && !job.beginning->persisting) {
       Answer(job.beginning->ref, Error{Code::kUnavailable, "belayd is stopping", nullptr});
       job.beginning.reset();
@@ -150,7 +148,7 @@ void Core::AnswerDueWaiters() {
 bool Core::Draining() const {
   return std::any_of(state_.jobs.begin(), state_.jobs.end(), [](const auto& entry) {
     const Job& job = entry.second;
-    return job.snapshot || job.beginning || Removing(job);
+    return !job.snapshots.empty() || job.beginning || Removing(job);
   });
 }
 

@@ -8,15 +8,16 @@
 //   any failure -> wait for running writes -> keep what is whole in memory -> DiscardFiles -> FAILED
 //
 // Invariants:
-//   - one snapshot at most is under way a job, and only the job's newest generation can commit;
+//   - snapshots under way lie in different buffers of the staging memory, and a rank's are written one after the other;
+//   - only the job's newest generation can commit;
 //   - all ranks get the same answer to BeginSnapshot of one step;
 //   - PublishManifest is asked for only when every rank of the world is PREPARED;
 //   - a quarantined checkpoint is offered from memory only, and retention keeps a good one for it;
 //   - a checkpoint is never deleted while it is the newest, pinned or open in a restore (unless a person forces it);
 //   - every request is answered exactly once, unless its connection closes first.
 //
-// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, catalogue.cc,
-// quarantine.cc, restart.cc, trust.cc, waves.cc.
+// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, buffers.cc, waves.cc,
+// catalogue.cc, quarantine.cc, restart.cc, trust.cc.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,8 @@ struct CoreConfig {
   base::Duration first_connection_wait = std::chrono::seconds(60);  // private: exits if nobody ever connects
   std::uint64_t memory_budget_bytes = 0;
   std::uint64_t disk_reserve_bytes = 64U << 20;
-  bool clients_awaited = false;  // clients of the daemon before this one are about to connect again
+  std::size_t snapshots_in_flight = 2;  // of one job at most, where the memory budget has room for them
+  bool clients_awaited = false;         // clients of the daemon before this one are about to connect again
 };
 
 class Core {
@@ -109,19 +111,28 @@ class Core {
   void Handle(const ManifestFinished& event);
   void Handle(const DiscardFinished& event);
   base::Result<Attachment> AttachmentOf(ConnectionId connection) const;
-  base::Status CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const;
-  static RankPart PartOf(const Job& job, base::Rank rank);
+  base::Status CheckSeal(const Job& job, base::Rank rank, const RankPart& part, const SealSnapshot& request) const;
   static bool IsShardName(base::Rank rank, std::string_view name);
-  void JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank);
-  void GiveMemoryAway(const JobKey& key);
+  void JoinSnapshot(const RequestRef& ref, const JobKey& key, CheckpointId id, base::Rank rank);
+  void GiveMemoryAway(const JobKey& key, const Snapshot& snapshot);
   void RefuseBegin(const RequestRef& ref, const JobKey& key, base::Rank rank, base::Step step, base::Error error);
-  void FailSnapshot(const JobKey& key, base::Error error);
-  void Advance(const JobKey& key);
-  void AskForManifest(const JobKey& key, bool memory_only);
-  void EndSnapshot(const JobKey& key, SnapshotState state);
+  void FailSnapshot(const JobKey& key, CheckpointId id, base::Error error);
+  void FailUnsealed(const JobKey& key, const base::Error& error);  // those that not every rank has sealed
+  void StartWriting(const JobKey& key, Snapshot& snapshot, base::Rank rank);
+  void Advance(const JobKey& key, CheckpointId id);
+  void AskForManifest(const JobKey& key, CheckpointId id, bool memory_only);
+  void EndSnapshot(const JobKey& key, CheckpointId id, SnapshotState state);
+  static std::vector<CheckpointId> UnderWay(const Job& job);  // of what may end on the way through them
+  static base::Error NoSnapshot(const Job& job, base::Step step);
   SnapshotOutcome OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const;
   base::Status Admit(const JobKey& key, const std::vector<FolderSpace>& space) const;
   DiskDemand DemandOf(const JobKey& key, const std::vector<FolderSpace>& space, std::uint64_t device) const;
+
+  // buffers.cc
+  static bool HasBuffer(const StagingSlot& slot, std::size_t buffer);
+  static std::optional<std::size_t> FreeBuffer(const Job& job);
+  void GrowBuffers(const JobKey& key);
+  static void AddBuffer(StagingSlot& slot, const StagingAllocated& event);
 
   // waves.cc
   base::Result<std::uint64_t> GrantStaging(const Attach& request, std::uint64_t bytes);

@@ -46,6 +46,7 @@ struct Attach {
   Retention retention;
   std::uint64_t window_bytes_min = 0;     // so much will do where there is no room for staging_bytes; 0: it will not
   std::optional<std::int32_t> numa_node;  // where its staging memory had best lie
+  bool takes_more_buffers = false;        // with the answer to BeginSnapshot
 };
 struct BeginSnapshot {
   base::Step step;
@@ -140,6 +141,7 @@ struct StagingAllocated {
   JobKey job;
   base::Rank rank;
   std::optional<base::Error> error;
+  std::size_t buffer = 0;
 };
 struct GenerationPersisted {
   JobKey job;

@@ -44,7 +44,9 @@ void Core::EndWhatIsLate() {
     std::string under_way = "a checkpoint is being deleted";
     for (const auto& [key, job] : state_.jobs) {
       if (job.beginning) under_way = base::Str("a run of job ", key, " is beginning");
-      if (job.snapshot) under_way = base::Str("job ", key, " is still saving step ", job.snapshot->id.step);
+      if (!job.snapshots.empty()) {
+        under_way = base::Str("job ", key, " is still saving step ", job.snapshots.begin()->first.step);
+      }
     }
     EndRestart(Error{Code::kTimeout,
                      base::Str("not restarted: ", under_way, " after ",
@@ -69,7 +71,9 @@ HandedOver Core::HandOver() const {
     // A run that is done has no use for its memory: it would have been freed when the last rank had left.
     if (!job.free_when_idle) {
       for (const auto& [rank, slot] : job.staging) {
-        if (slot.allocated) handed.slots.push_back({rank, slot});
+        if (!slot.buffers.front().allocated) continue;
+        handed.slots.push_back({rank, slot});
+        std::erase_if(handed.slots.back().slot.buffers, [](const StagingBuffer& buffer) { return !buffer.allocated; });
       }
     }
     for (HandedSlot& one : handed.slots) {
@@ -106,10 +110,16 @@ base::Status Core::CheckHanded(const HandedJob& handed) const {
       return wrong("a rank is impossible");
     }
     if (!as_it_would_be.staging.emplace(rank, slot).second) return wrong(base::Str("rank ", rank, " comes twice"));
-    if (!slot.holds) continue;
-    if (slot.IsWindow()) return wrong(base::Str("rank ", rank, " has a snapshot in a window"));
-    if (slot.records == nullptr) return wrong(base::Str("rank ", rank, " has no records"));
-    BELAY_TRY(CheckSeal(as_it_would_be, rank, SealSnapshot{slot.holds->step, slot.files, *slot.records, {}, {}}));
+    if (slot.buffers.empty() || slot.buffers.size() > kStagingBuffersMax) {
+      return wrong(base::Str("rank ", rank, " has ", slot.buffers.size(), " buffers"));
+    }
+    for (const StagingBuffer& buffer : slot.buffers) {
+      if (!buffer.holds) continue;
+      if (slot.IsWindow()) return wrong(base::Str("rank ", rank, " has a snapshot in a window"));
+      if (buffer.records == nullptr) return wrong(base::Str("rank ", rank, " has no records"));
+      BELAY_TRY(CheckSeal(as_it_would_be, rank, RankPart(),
+                          SealSnapshot{buffer.holds->step, buffer.files, *buffer.records, {}, {}}));
+    }
   }
   if (!handed.memory) return {};
   const MemoryPoint& point = *handed.memory;
@@ -141,7 +151,7 @@ base::Status Core::TakeUp(const HandedJob& handed) {
   job.memory = handed.memory;
   for (const auto& [rank, slot] : handed.slots) {
     job.staging[rank] = slot;
-    job.staging[rank].allocated = true;
+    for (StagingBuffer& buffer : job.staging[rank].buffers) buffer.allocated = true;
   }
   if (handed.launcher && state_.awaited_until) {
     job.launcher = handed.launcher;

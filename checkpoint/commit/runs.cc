@@ -81,15 +81,13 @@ void Core::Handle(const RequestRef& ref, const BeginRun& request) {
   for (HeldBegin& held : std::exchange(job.held_begins, {})) {
     Answer(held.ref, Error{Code::kStaleGeneration, "a newer run of this job has begun", nullptr});
   }
-  if (job.snapshot && !job.snapshot->SealedByAll()) {
-    FailSnapshot(request.job, Error{Code::kCancelled, "a new run began before every rank had sealed it", nullptr});
-  }
+  FailUnsealed(request.job, Error{Code::kCancelled, "a new run began before every rank had sealed it", nullptr});
   ContinueBeginning(request.job);
 }
 
 void Core::ContinueBeginning(const JobKey& key) {
   Job& job = state_.jobs.at(key);
-  if (!job.beginning || job.beginning->persisting || job.snapshot) return;
+  if (!job.beginning || job.beginning->persisting || !job.snapshots.empty()) return;
   if (Removing(job)) return;  // the sweep that comes with the new generation must not meet a deletion
   job.beginning->persisting = true;
   Do(PersistGeneration{key, job.beginning->generation, job.owner_uid});
@@ -162,9 +160,7 @@ void Core::Handle(const RequestRef& ref, const EndRun& request) {
                    nullptr});
   }
   job->launcher.reset();
-  if (job->snapshot && !job->snapshot->SealedByAll()) {
-    FailSnapshot(request.job, Error{Code::kCancelled, "the run ended before every rank had sealed it", nullptr});
-  }
+  FailUnsealed(request.job, Error{Code::kCancelled, "the run ended before every rank had sealed it", nullptr});
   // A run that is done will not come back for its memory. Another may resume from it within the moment.
   job->free_when_idle = request.outcome == "done";
   Answer(ref, Done{},
@@ -213,7 +209,7 @@ base::Status Core::CheckAttach(const RequestRef& ref, const Attach& request) con
 std::uint64_t Core::StagingBytesHeld() const {
   std::uint64_t bytes = 0;
   for (const auto& [key, job] : state_.jobs) {
-    for (const auto& [rank, slot] : job.staging) bytes += slot.bytes;
+    for (const auto& [rank, slot] : job.staging) bytes += slot.BytesHeld();
   }
   return bytes;
 }
@@ -225,7 +221,7 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::i
   const Job& own = state_.jobs.at(key);
   const auto slot = own.staging.find(rank);
   MemoryDemand demand{bytes,
-                      StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.bytes),
+                      StagingBytesHeld() - (slot == own.staging.end() ? 0 : slot->second.BytesHeld()),
                       config_.memory_budget_bytes,
                       spare_bytes,
                       world_size,
@@ -236,7 +232,8 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::i
   demand.absent_ranks = static_cast<std::uint64_t>(world_size - 1 - others);
   std::vector<JobKey> idle;
   for (const auto& [other, job] : state_.jobs) {
-    if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() || job.snapshot) {
+    if (other == key || job.staging.empty() || job.launcher || job.beginning || !job.attached.empty() ||
+        !job.snapshots.empty()) {
       continue;
     }
     const bool only_copy = job.memory && !job.committed.contains(job.memory->id);
@@ -248,7 +245,7 @@ base::Status Core::MakeRoomForStaging(const JobKey& key, base::Rank rank, std::i
   std::size_t enough = 0;
   while (!AdmitStaging(demand)) {
     if (enough == idle.size()) return AdmitStaging(demand);
-    for (const auto& [other, freed] : state_.jobs.at(idle[enough]).staging) demand.held_bytes -= freed.bytes;
+    for (const auto& [other, freed] : state_.jobs.at(idle[enough]).staging) demand.held_bytes -= freed.BytesHeld();
     ++enough;
   }
   for (std::size_t i = 0; i < enough; ++i) FreeStagingOf(idle[i], base::Str("job ", key, " needs the memory"));
@@ -274,7 +271,7 @@ bool Core::HeldByOlderRun(ConnectionId connection, const Attach& request) const 
 // The rank wants its memory on another node than it was made for. Pages that are there are not moved: the kernel leaves
 // what several processes have mapped or a GPU has registered. It is made anew instead, where no snapshot is lost by it.
 bool Core::Misplaced(const Job& job, const StagingSlot& slot, const Attach& request) const {
-  if (!request.numa_node || request.numa_node == slot.numa_node || job.snapshot) return false;
+  if (!request.numa_node || request.numa_node == slot.numa_node || !job.snapshots.empty()) return false;
   if (!job.memory) return true;
   const auto durable = job.committed.find(job.memory->id);
   return durable != job.committed.end() && durable->second.Sound();
@@ -293,14 +290,14 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   const std::uint64_t bytes = base::AlignUp(
       request.staging_bytes, request.staging_bytes < 64 * base::kMiB ? kStagingAlignment : 2 * base::kMiB);
 
-  if (!job.snapshot && (!job.memory || !InMemory(job, job.memory->id))) FreeStagingOfFormerWorld(request.job);
+  if (job.snapshots.empty() && (!job.memory || !InMemory(job, job.memory->id))) FreeStagingOfFormerWorld(request.job);
   const auto found = job.staging.find(request.rank);
   const bool fits = found != job.staging.end() && found->second.image_bytes == bytes &&
                     (!found->second.IsWindow() ||
                      (request.window_bytes_min > 0 && request.window_bytes_min <= found->second.bytes)) &&
                     !HeldByOlderRun(ref.connection, request) && !Misplaced(job, found->second, request) &&
                     !Outgrown(job, found->second);
-  if (found != job.staging.end() && (!found->second.allocated || (!fits && job.snapshot))) {
+  if (found != job.staging.end() && (!found->second.buffers.front().allocated || (!fits && !job.snapshots.empty()))) {
     return Answer(ref,
                   Error{Code::kBusy, base::Str("the staging memory of rank ", request.rank, " is in use"), nullptr});
   }
@@ -318,7 +315,10 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
   state_.connections.at(ref.connection).attachment =
       Attachment{request.job, request.generation, request.rank, request.layout_fingerprint};
 
-  if (fits) found->second.former.reset();  // it is this one now, or an earlier connection of this one
+  if (fits) {
+    found->second.former.reset();  // it is this one now, or an earlier connection of this one
+    found->second.takes_more = request.takes_more_buffers;
+  }
   if (fits) return Answer(ref, Attached{request.job, request.rank, granted, true});
   if (found != job.staging.end()) {
     Do(FreeStaging{request.job, request.rank},
@@ -328,8 +328,7 @@ void Core::Handle(const RequestRef& ref, const Attach& request) {
     job.staging.erase(found);
     job.memory.reset();
   }
-  job.staging[request.rank] =
-      StagingSlot{granted, bytes, false, request.numa_node, std::nullopt, {}, nullptr, std::nullopt};
+  job.staging[request.rank] = StagingSlot{granted, bytes, request.numa_node, std::nullopt, request.takes_more_buffers};
   Do(AllocateStaging{ref, request.job, request.rank, granted, request.numa_node},
      base::Str("rank ", request.rank, " of job ", request.job, " gets ", base::HumanBytes(granted),
                " of staging memory", request.numa_node ? base::Str(" for NUMA node ", *request.numa_node) : "",
@@ -340,12 +339,13 @@ void Core::Handle(const StagingAllocated& event) {
   Job& job = state_.jobs.at(event.job);
   const auto slot = job.staging.find(event.rank);
   if (slot == job.staging.end()) return;
+  if (event.buffer > 0) return AddBuffer(slot->second, event);
   if (event.error) {
     job.staging.erase(slot);
     DetachConnection(event.ref.connection, "no staging memory");
     return Answer(event.ref, *event.error, event.error->Text());
   }
-  slot->second.allocated = true;
+  slot->second.buffers.front().allocated = true;
   Answer(event.ref, Attached{event.job, event.rank, slot->second.bytes, false});
 }
 
@@ -358,13 +358,16 @@ void Core::DetachConnection(ConnectionId connection, const std::string& why) {
   if (holder == job.attached.end() || holder->second != connection) return;  // somebody newer holds the rank
   job.attached.erase(holder);
   job.last_used = now_;
-  if (job.snapshot && !job.snapshot->failure) {
-    const auto part = job.snapshot->parts.find(attachment.rank);
-    if (part != job.snapshot->parts.end() && part->second.phase == PartPhase::kFilling) {
-      FailSnapshot(attachment.job, Error{Code::kCancelled,
-                                         base::Str("rank ", attachment.rank, " left while it copied: ", why), nullptr});
-    } else if (job.attached.empty() && !job.snapshot->SealedByAll()) {
-      FailSnapshot(attachment.job, Error{Code::kCancelled, "every rank left before all had sealed it", nullptr});
+  for (const CheckpointId id : UnderWay(job)) {
+    const Snapshot& snapshot = job.snapshots.at(id);
+    if (snapshot.failure) continue;
+    const auto part = snapshot.parts.find(attachment.rank);
+    if (part != snapshot.parts.end() && part->second.phase == PartPhase::kFilling) {
+      FailSnapshot(
+          attachment.job, id,
+          Error{Code::kCancelled, base::Str("rank ", attachment.rank, " left while it copied: ", why), nullptr});
+    } else if (job.attached.empty() && !snapshot.SealedByAll()) {
+      FailSnapshot(attachment.job, id, Error{Code::kCancelled, "every rank left before all had sealed it", nullptr});
     }
   }
   FreeStagingIfIdle(attachment.job);
@@ -386,7 +389,7 @@ void Core::FreeStagingOfFormerWorld(const JobKey& key) {
 
 void Core::FreeStagingIfIdle(const JobKey& key) {
   Job& job = state_.jobs.at(key);
-  if (!job.free_when_idle || !job.attached.empty() || job.snapshot || job.staging.empty()) return;
+  if (!job.free_when_idle || !job.attached.empty() || !job.snapshots.empty() || job.staging.empty()) return;
   FreeStagingOf(key, "its run is done");
 }
 

@@ -19,6 +19,16 @@ constexpr std::string_view kFileNameCharacters = "abcdefghijklmnopqrstuvwxyzABCD
 
 Error Refused(Code code, std::string message) { return Error{code, std::move(message), nullptr}; }
 
+// That this snapshot of the rank has yet to take from the disk, at most.
+std::uint64_t BytesToCome(const Snapshot& snapshot, base::Rank rank, const StagingSlot& slot) {
+  const auto part = snapshot.parts.find(rank);
+  if (part == snapshot.parts.end()) return slot.image_bytes;
+  if (part->second.phase != PartPhase::kFilling && part->second.phase != PartPhase::kSealed) return 0;
+  std::uint64_t has = 0;  // what is written in waves has its blocks since its first one
+  for (const auto& [name, file] : part->second.streamed) has += file.bytes;
+  return slot.image_bytes - std::min(has, slot.image_bytes);
+}
+
 }  // namespace
 
 base::Result<Attachment> Core::AttachmentOf(ConnectionId connection) const {
@@ -65,17 +75,10 @@ DiskDemand Core::DemandOf(const JobKey& key, const std::vector<FolderSpace>& spa
     if (!job.staging.contains(rank) && goes_here(rank)) demand.needed_bytes += largest;
   }
   for (const auto& [other, their] : state_.jobs) {
-    if (other == key || !their.snapshot || their.snapshot->failure) continue;
-    for (const auto& [rank, slot] : their.staging) {
-      if (!goes_here(rank)) continue;
-      const auto part = their.snapshot->parts.find(rank);
-      if (part == their.snapshot->parts.end() || part->second.phase == PartPhase::kFilling ||
-          part->second.phase == PartPhase::kSealed) {
-        std::uint64_t has = 0;  // what is written in waves has its blocks since its first one
-        if (part != their.snapshot->parts.end()) {
-          for (const auto& [name, file] : part->second.streamed) has += file.bytes;
-        }
-        demand.promised_bytes += slot.image_bytes - std::min(has, slot.image_bytes);
+    for (const auto& [id, snapshot] : their.snapshots) {
+      if (snapshot.failure) continue;
+      for (const auto& [rank, slot] : their.staging) {
+        if (goes_here(rank)) demand.promised_bytes += BytesToCome(snapshot, rank, slot);
       }
     }
   }
@@ -103,33 +106,36 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, const std
   if (request.reason.size() > kTextBytesMax)
     return Answer(ref, Refused(Code::kLimitExceeded, "the reason is too long"));
   const auto slot = job.staging.find(rank);
-  if (slot == job.staging.end() || !slot->second.allocated) {
+  if (slot == job.staging.end() || !slot->second.buffers.front().allocated) {
     return Answer(ref, Refused(Code::kBusy, "the staging memory is still being made"));
   }
   StopReadingIn(state_.connections.at(ref.connection).pid);  // a trainer that saves has finished loading
 
-  if (job.snapshot && job.snapshot->id.step == request.step && !job.snapshot->failure) {
-    return JoinSnapshot(ref, key, rank);
-  }
+  const CheckpointId id{job.generation, request.step};
+  const auto under_way = job.snapshots.find(id);
+  if (under_way != job.snapshots.end() && !under_way->second.failure) return JoinSnapshot(ref, key, id, rank);
   if (job.refusal && job.refusal->step == request.step && !job.refusal->told.contains(rank)) {
     job.refusal->told.insert(rank);
     return Answer(ref, job.refusal->error);
   }
-  const CheckpointId id{job.generation, request.step};
   if (job.committed.contains(id)) {
     return Answer(ref, Refused(Code::kAlreadyExists, base::Str("step ", request.step, " is committed already")));
   }
-  if (job.snapshot) {
-    Snapshot& current = *job.snapshot;
+  for (const CheckpointId other : UnderWay(job)) {
+    const Snapshot& current = job.snapshots.at(other);
     const auto part = current.parts.find(rank);
     const bool sealed = part != current.parts.end() && part->second.phase != PartPhase::kFilling;
-    if (!current.failure && !sealed) {  // it can never be complete now
-      FailSnapshot(key, Refused(Code::kCancelled,
-                                base::Str("rank ", rank, " went on to step ", request.step, " without sealing it")));
-    }
-    return RefuseBegin(
-        ref, key, rank, request.step,
-        Refused(Code::kBusy, base::Str("the snapshot of step ", current.id.step, " is still being written")));
+    if (current.failure || sealed) continue;
+    FailSnapshot(
+        key, other,  // it can never be complete now
+        Refused(Code::kCancelled, base::Str("rank ", rank, " went on to step ", request.step, " without sealing it")));
+  }
+  const auto buffer = FreeBuffer(job);
+  if (!buffer || job.snapshots.contains(id)) {
+    if (!buffer) GrowBuffers(key);
+    return RefuseBegin(ref, key, rank, request.step,
+                       Refused(Code::kBusy, base::Str("the snapshot of step ", job.snapshots.begin()->first.step,
+                                                      " is still being written")));
   }
 
   if (RestartDrains()) {  // the ranks put the save off, and find the new belayd
@@ -142,47 +148,63 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, const std
     }
     return RefuseBegin(ref, key, rank, request.step, admitted.error());
   }
-  job.snapshot = Snapshot{};
-  job.snapshot->id = id;
-  job.snapshot->world_size = job.world_size;
-  job.snapshot->reason = request.reason;
+  Snapshot& snapshot = job.snapshots[id];
+  snapshot.id = id;
+  snapshot.buffer = *buffer;
+  snapshot.world_size = job.world_size;
+  snapshot.reason = request.reason;
   job.refusal.reset();
-  JoinSnapshot(ref, key, rank);
+  JoinSnapshot(ref, key, id, rank);
 }
 
-void Core::JoinSnapshot(const RequestRef& ref, const JobKey& key, base::Rank rank) {
+void Core::JoinSnapshot(const RequestRef& ref, const JobKey& key, CheckpointId id, base::Rank rank) {
   Job& job = state_.jobs.at(key);
-  const auto [part, is_new] = job.snapshot->parts.try_emplace(rank);
+  Snapshot& snapshot = job.snapshots.at(id);
+  const auto [part, is_new] = snapshot.parts.try_emplace(rank);
   if (!is_new && part->second.phase != PartPhase::kFilling) {
-    return Answer(ref, Refused(Code::kBusy, base::Str("step ", job.snapshot->id.step, " is sealed already")));
+    return Answer(ref, Refused(Code::kBusy, base::Str("step ", id.step, " is sealed already")));
   }
   if (is_new) {
     part->second.layout_fingerprint = state_.connections.at(ref.connection).attachment->layout_fingerprint;
-    if (job.snapshot->parts.size() == static_cast<std::size_t>(job.snapshot->world_size)) GiveMemoryAway(key);
+    if (!HasBuffer(job.staging.at(rank), snapshot.buffer)) {  // another program, since the step began
+      const Error error = Refused(Code::kBusy, base::Str("rank ", rank, " has no memory for step ", id.step, " yet"));
+      FailSnapshot(key, id, error);
+      return Answer(ref, error);
+    }
+    if (snapshot.parts.size() == static_cast<std::size_t>(snapshot.world_size)) GiveMemoryAway(key, snapshot);
   }
-  Answer(ref, Done{});
+  Answer(ref, Begun{key, rank, snapshot.buffer, job.staging.at(rank).bytes});
 }
 
 // From here on the trainers write into their memory. Not before every rank has begun: where one cannot, the others
 // abandon the step without having touched theirs, and what it holds may be the only copy of the newest state.
-void Core::GiveMemoryAway(const JobKey& key) {
+void Core::GiveMemoryAway(const JobKey& key, const Snapshot& snapshot) {
   Job& job = state_.jobs.at(key);
-  job.memory.reset();
-  for (const auto& [rank, part] : job.snapshot->parts) {
+  for (const auto& [rank, part] : snapshot.parts) {
     if (part.phase != PartPhase::kFilling) continue;
-    StagingSlot& slot = job.staging.at(rank);
-    slot.holds.reset();
-    slot.files.clear();
-    slot.records.reset();
+    StagingBuffer& buffer = job.staging.at(rank).buffers.at(snapshot.buffer);
+    if (job.memory && buffer.holds == job.memory->id) job.memory.reset();
+    buffer.holds.reset();
+    buffer.files.clear();
+    buffer.records.reset();
   }
-  FreeStagingOfFormerWorld(key);
+  const bool former_world_needed =
+      job.memory && job.memory->world_size > job.world_size && InMemory(job, job.memory->id);
+  if (!former_world_needed) FreeStagingOfFormerWorld(key);
 }
 
-// Empty where there is none: of memory that a daemon handed over.
-RankPart Core::PartOf(const Job& job, base::Rank rank) {
-  if (!job.snapshot) return {};
-  const auto part = job.snapshot->parts.find(rank);
-  return part == job.snapshot->parts.end() ? RankPart() : part->second;
+std::vector<CheckpointId> Core::UnderWay(const Job& job) {
+  std::vector<CheckpointId> ids;
+  for (const auto& [id, snapshot] : job.snapshots) ids.push_back(id);
+  return ids;
+}
+
+// Why nothing can be done with this step.
+Error Core::NoSnapshot(const Job& job, base::Step step) {
+  const auto failing = job.snapshots.find({job.generation, step});
+  if (failing != job.snapshots.end() && failing->second.failure) return *failing->second.failure;
+  if (job.refusal && job.refusal->step == step) return job.refusal->error;
+  return Refused(Code::kCancelled, base::Str("no snapshot of step ", step, " is under way"));
 }
 
 bool Core::IsShardName(base::Rank rank, std::string_view name) {
@@ -192,7 +214,7 @@ bool Core::IsShardName(base::Rank rank, std::string_view name) {
          name.find_first_not_of(kFileNameCharacters) == std::string_view::npos;
 }
 
-base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot& request) const {
+base::Status Core::CheckSeal(const Job& job, base::Rank rank, const RankPart& part, const SealSnapshot& request) const {
   if (request.files.size() > kFilesMax) {
     return base::Fail(Code::kLimitExceeded, request.files.size(), " files in one snapshot; ", kFilesMax,
                       " are possible");
@@ -206,7 +228,6 @@ base::Status Core::CheckSeal(const Job& job, base::Rank rank, const SealSnapshot
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
   const StagingSlot& slot = job.staging.at(rank);
   const std::uint64_t room = slot.bytes;
-  const RankPart part = PartOf(job, rank);
   if (part.waves_running > 0) return base::Fail(Code::kInvalidArgument, "rank ", rank, " seals before its waves end");
   std::size_t streamed = 0;
   for (const SealedFile& file : request.files) {
@@ -255,19 +276,19 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   const base::Rank rank = attachment->rank;
   Job& job = state_.jobs.at(key);
   const CheckpointId id{job.generation, request.step};
-  if (!job.snapshot || job.snapshot->id != id || job.snapshot->failure) {
+  const auto found = job.snapshots.find(id);
+  if (found == job.snapshots.end() || found->second.failure) {
     if (job.committed.contains(id)) return Answer(ref, Done{});  // a repeated seal
-    if (job.refusal && job.refusal->step == request.step) return Answer(ref, job.refusal->error);
-    return Answer(ref, Refused(Code::kCancelled, base::Str("no snapshot of step ", request.step, " is under way")));
+    return Answer(ref, NoSnapshot(job, request.step));
   }
-  Snapshot& snapshot = *job.snapshot;
+  Snapshot& snapshot = found->second;
   const auto part = snapshot.parts.find(rank);
   if (part == snapshot.parts.end()) {
     return Answer(ref, Refused(Code::kInvalidArgument, base::Str("rank ", rank, " has not begun step ", request.step)));
   }
   if (part->second.phase != PartPhase::kFilling) return Answer(ref, Done{});  // a repeated seal
-  if (auto good = CheckSeal(job, rank, request); !good) {
-    FailSnapshot(key, good.error());
+  if (auto good = CheckSeal(job, rank, part->second, request); !good) {
+    FailSnapshot(key, id, good.error());
     return Answer(ref, good.error());
   }
   RankPart& mine = part->second;
@@ -284,14 +305,28 @@ void Core::Handle(const RequestRef& ref, const SealSnapshot& request) {
   }
   StagingSlot& slot = job.staging.at(rank);
   if (!slot.IsWindow()) {
-    slot.holds = id;
-    slot.files = mine.files;
-    slot.records = mine.records;
+    StagingBuffer& buffer = slot.buffers.at(snapshot.buffer);
+    buffer.holds = id;
+    buffer.files = mine.files;
+    buffer.records = mine.records;
   }
   ++snapshot.writes_running;
   Answer(ref, Done{});
-  StartWrite write{key, id, rank, snapshot.world_size, mine.files, mine.records, snapshot.disk_failure.has_value(), {}};
-  for (const auto& [other, committed] : job.committed) {
+  // Side by side the two would only share the disk, and the older would be committed later.
+  mine.queued = std::ranges::any_of(job.snapshots, [&](const auto& other) {
+    const auto theirs = other.second.parts.find(rank);
+    return other.first != id && theirs != other.second.parts.end() && theirs->second.phase == PartPhase::kSealed;
+  });
+  if (!mine.queued) StartWriting(key, snapshot, rank);
+}
+
+void Core::StartWriting(const JobKey& key, Snapshot& snapshot, base::Rank rank) {
+  RankPart& part = snapshot.parts.at(rank);
+  part.queued = false;
+  const bool inspect_only = snapshot.disk_failure || snapshot.failure;
+  StartWrite write{key, snapshot.id, rank, snapshot.world_size, part.files, part.records, inspect_only, {}};
+  write.buffer = snapshot.buffer;
+  for (const auto& [other, committed] : state_.jobs.at(key).committed) {
     // The last one stays: they are sorted.
     if (committed.Sound()) write.previous = other;
   }
@@ -302,13 +337,15 @@ void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {
   const auto attachment = AttachmentOf(ref.connection);
   if (!attachment) return Answer(ref, attachment.error());
   Job& job = state_.jobs.at(attachment->job);
-  if (!job.snapshot || job.snapshot->id.step != request.step || job.snapshot->failure) return Answer(ref, Done{});
-  const auto part = job.snapshot->parts.find(attachment->rank);
-  if (part == job.snapshot->parts.end() || part->second.phase != PartPhase::kFilling) {
+  const CheckpointId id{job.generation, request.step};
+  const auto found = job.snapshots.find(id);
+  if (found == job.snapshots.end() || found->second.failure) return Answer(ref, Done{});
+  const auto part = found->second.parts.find(attachment->rank);
+  if (part == found->second.parts.end() || part->second.phase != PartPhase::kFilling) {
     return Answer(ref, Refused(Code::kInvalidArgument,
                                base::Str("rank ", attachment->rank, " is not filling step ", request.step)));
   }
-  FailSnapshot(attachment->job,
+  FailSnapshot(attachment->job, id,
                Refused(Code::kCancelled,
                        base::Str("rank ", attachment->rank, " abandoned it: ", request.why.substr(0, kTextBytesMax))));
   Answer(ref, Done{});
@@ -317,9 +354,9 @@ void Core::Handle(const RequestRef& ref, const AbandonSnapshot& request) {
 SnapshotOutcome Core::OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const {
   SnapshotOutcome outcome;
   outcome.step = id.step;
-  if (job.snapshot && job.snapshot->id == id) {
-    const auto part = job.snapshot->parts.find(rank);
-    if (part == job.snapshot->parts.end()) return outcome;
+  if (const auto found = job.snapshots.find(id); found != job.snapshots.end()) {
+    const auto part = found->second.parts.find(rank);
+    if (part == found->second.parts.end()) return outcome;
     outcome.bytes = part->second.bytes;
     outcome.write_seconds = part->second.write_seconds;
     outcome.state = part->second.phase == PartPhase::kFilling    ? SnapshotState::kFilling
@@ -348,7 +385,7 @@ void Core::Handle(const RequestRef& ref, const WaitSnapshot& request) {
   if (!attachment) return Answer(ref, attachment.error());
   const Job& job = state_.jobs.at(attachment->job);
   const CheckpointId id{attachment->generation, request.step};
-  if (!job.snapshot || job.snapshot->id != id) {
+  if (!job.snapshots.contains(id)) {
     if (!job.outcomes.contains(id) && !job.committed.contains(id)) {
       if (job.refusal && job.refusal->step == request.step) return Answer(ref, job.refusal->error);
       return Answer(ref, Refused(Code::kNotFound, base::Str("no snapshot of step ", request.step, " has begun")));
@@ -360,56 +397,70 @@ void Core::Handle(const RequestRef& ref, const WaitSnapshot& request) {
       Waiter{ref, attachment->job, id, attachment->rank, now_ + std::chrono::milliseconds(request.deadline_ms)});
 }
 
-void Core::FailSnapshot(const JobKey& key, Error error) {
+void Core::FailSnapshot(const JobKey& key, CheckpointId id, Error error) {
   Job& job = state_.jobs.at(key);
-  Snapshot& snapshot = *job.snapshot;
+  Snapshot& snapshot = job.snapshots.at(id);
   if (!snapshot.failure) {
     if (snapshot.disk_failure) error = *snapshot.disk_failure;  // what came after it is not the cause
     job.refusal = Refusal{snapshot.id.step, error, {}};
     for (const auto& [rank, part] : snapshot.parts) job.refusal->told.insert(rank);
     snapshot.failure = std::move(error);
   }
-  Advance(key);
+  Advance(key, id);
+}
+
+void Core::FailUnsealed(const JobKey& key, const Error& error) {
+  const Job& job = state_.jobs.at(key);
+  for (const CheckpointId id : UnderWay(job)) {
+    if (!job.snapshots.at(id).SealedByAll()) FailSnapshot(key, id, error);
+  }
 }
 
 void Core::Handle(const WriteFinished& event) {
   Job& job = state_.jobs.at(event.job);
-  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id, "a write of ", event.id, " ended after its snapshot");
-  Snapshot& snapshot = *job.snapshot;
+  BELAY_CHECK(job.snapshots.contains(event.id), "a write of ", event.id, " ended after its snapshot");
+  Snapshot& snapshot = job.snapshots.at(event.id);
   RankPart& part = snapshot.parts.at(event.rank);
   BELAY_CHECK(part.phase == PartPhase::kSealed && snapshot.writes_running > 0, "rank ", event.rank, " wrote twice");
   --snapshot.writes_running;
   part.write_seconds = event.seconds;
   part.inspected = event.files;
   part.phase = event.error ? PartPhase::kFailed : PartPhase::kPrepared;
-  if (event.error && event.files.empty()) return FailSnapshot(event.job, *event.error);  // what was sealed is bad
+  for (auto& [id, next] : job.snapshots) {
+    const auto waits = next.parts.find(event.rank);
+    if (waits == next.parts.end() || !waits->second.queued) continue;
+    StartWriting(event.job, next, event.rank);
+    break;
+  }
+  // What was sealed is bad.
+  if (event.error && event.files.empty()) return FailSnapshot(event.job, event.id, *event.error);
   if (event.error && !snapshot.disk_failure) snapshot.disk_failure = event.error;
-  Advance(event.job);
+  Advance(event.job, event.id);
 }
 
 // Moves the snapshot on as far as it can go without another event.
-void Core::Advance(const JobKey& key) {
+void Core::Advance(const JobKey& key, CheckpointId id) {
   Job& job = state_.jobs.at(key);
-  Snapshot& snapshot = *job.snapshot;
+  Snapshot& snapshot = job.snapshots.at(id);
   if (snapshot.writes_running > 0 || snapshot.publishing || snapshot.discarding) return;
   if (!snapshot.failure) {
     if (!snapshot.SealedByAll()) return;
-    if (snapshot.disk_failure) return FailSnapshot(key, *snapshot.disk_failure);
-    return AskForManifest(key, false);
+    if (snapshot.disk_failure) return FailSnapshot(key, id, *snapshot.disk_failure);
+    return AskForManifest(key, id, false);
   }
   const bool whole_in_memory =
       snapshot.SealedByAll() && std::all_of(snapshot.parts.begin(), snapshot.parts.end(), [&](const auto& part) {
         const auto slot = job.staging.find(part.first);
         return !part.second.inspected.empty() && slot != job.staging.end() && !slot->second.IsWindow();
       });
-  if (whole_in_memory && !snapshot.memory_tried) return AskForManifest(key, true);
+  if (whole_in_memory && !snapshot.memory_tried) return AskForManifest(key, id, true);
   snapshot.discarding = true;
   Do(DiscardFiles{key, snapshot.id},
      base::Str("snapshot ", snapshot.id, " of job ", key, " failed: ", snapshot.failure->Text()));
 }
 
-void Core::AskForManifest(const JobKey& key, bool memory_only) {
-  Snapshot& snapshot = *state_.jobs.at(key).snapshot;
+void Core::AskForManifest(const JobKey& key, CheckpointId id, bool memory_only) {
+  Snapshot& snapshot = state_.jobs.at(key).snapshots.at(id);
   snapshot.publishing = true;
   snapshot.memory_tried = true;
   PublishManifest publish{key, snapshot.id, snapshot.world_size, snapshot.reason, {}, memory_only};
@@ -423,25 +474,28 @@ void Core::AskForManifest(const JobKey& key, bool memory_only) {
 
 void Core::Handle(const ManifestFinished& event) {
   Job& job = state_.jobs.at(event.job);
-  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id && job.snapshot->publishing, "a manifest nobody asked for");
-  Snapshot& snapshot = *job.snapshot;
+  BELAY_CHECK(job.snapshots.contains(event.id) && job.snapshots.at(event.id).publishing, "a manifest nobody asked for");
+  Snapshot& snapshot = job.snapshots.at(event.id);
   snapshot.publishing = false;
-  if (!event.manifest.empty()) job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest};
-  if (snapshot.failure) return Advance(event.job);
-  if (event.error) return FailSnapshot(event.job, *event.error);
+  // A later one may have come first.
+  if (!event.manifest.empty() && !(job.memory && event.id < job.memory->id && InMemory(job, job.memory->id))) {
+    job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest};
+  }
+  if (snapshot.failure) return Advance(event.job, event.id);
+  if (event.error) return FailSnapshot(event.job, event.id, *event.error);
   job.committed[snapshot.id] = Committed{event.info};
-  EndSnapshot(event.job, SnapshotState::kCommitted);
+  EndSnapshot(event.job, event.id, SnapshotState::kCommitted);
 }
 
 void Core::Handle(const DiscardFinished& event) {
   Job& job = state_.jobs.at(event.job);
-  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id && job.snapshot->discarding, "a discard nobody asked for");
-  EndSnapshot(event.job, SnapshotState::kFailed);
+  BELAY_CHECK(job.snapshots.contains(event.id) && job.snapshots.at(event.id).discarding, "a discard nobody asked for");
+  EndSnapshot(event.job, event.id, SnapshotState::kFailed);
 }
 
-void Core::EndSnapshot(const JobKey& key, SnapshotState state) {
+void Core::EndSnapshot(const JobKey& key, CheckpointId id, SnapshotState state) {
   Job& job = state_.jobs.at(key);
-  const Snapshot snapshot = *std::exchange(job.snapshot, std::nullopt);
+  const Snapshot snapshot = std::move(job.snapshots.extract(id).mapped());
   Outcome& outcome = job.outcomes[snapshot.id];
   outcome = Outcome{state, snapshot.failure, {}};
   for (const auto& [rank, part] : snapshot.parts) outcome.ranks[rank] = {part.write_seconds, part.bytes};

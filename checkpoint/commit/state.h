@@ -37,18 +37,20 @@ struct RankPart {
   };
   std::map<std::string, Streamed> streamed;
   int waves_running = 0;
+  bool queued = false;  // sealed, and its write waits for that of the snapshot before
 };
 
 // A snapshot from the first rank's BeginSnapshot until it is committed, or failed and its files are gone.
 struct Snapshot {
   CheckpointId id;
+  std::size_t buffer = 0;  // of every rank's staging memory
   std::int32_t world_size = 1;
   std::string reason;
   std::map<base::Rank, RankPart> parts;
   std::optional<base::Error> failure;  // set once; from then on it only winds down
   // The disk failed a rank. The others may still seal: whole in memory it can be restored from, though it will fail.
   std::optional<base::Error> disk_failure;
-  int writes_running = 0;
+  int writes_running = 0;  // queued ones too
   bool publishing = false;
   bool memory_tried = false;  // a failed one whose memory may be restorable has had its manifest assembled
   bool discarding = false;
@@ -76,17 +78,31 @@ struct FormerHolder {
   std::int32_t pid = 0;
 };
 
-// Staging memory of one rank. `holds` names the complete snapshot in it.
-struct StagingSlot {
-  std::uint64_t bytes = 0;
-  std::uint64_t image_bytes = 0;          // what a save of this rank writes; more than `bytes` where it saves in waves
-  bool allocated = false;                 // false while the daemon makes it
-  std::optional<std::int32_t> numa_node;  // that was asked for
-  bool IsWindow() const { return bytes < image_bytes; }
+// Room for one snapshot of a rank. `holds` names the complete one in it.
+struct StagingBuffer {
+  bool allocated = false;  // false while the daemon makes it
   std::optional<CheckpointId> holds;
   std::vector<SealedFile> files;
   std::shared_ptr<const std::string> records;
-  std::optional<FormerHolder> former;  // until somebody attaches to it
+};
+
+// Staging memory of one rank: one buffer, and more where saves come faster than the disk takes them (buffers.cc).
+struct StagingSlot {
+  std::uint64_t bytes = 0;                // of a buffer
+  std::uint64_t image_bytes = 0;          // what a save of this rank writes; more than `bytes` where it saves in waves
+  std::optional<std::int32_t> numa_node;  // that was asked for
+  std::optional<FormerHolder> former;     // until somebody attaches to it
+  bool takes_more = false;                // its trainer knows of buffers beyond the first
+  std::vector<StagingBuffer> buffers = std::vector<StagingBuffer>(1);
+
+  bool IsWindow() const { return bytes < image_bytes; }
+  std::uint64_t BytesHeld() const { return bytes * buffers.size(); }
+  const StagingBuffer* Holding(CheckpointId id) const {
+    for (const StagingBuffer& buffer : buffers) {
+      if (buffer.holds == id) return &buffer;
+    }
+    return nullptr;
+  }
 };
 
 // A snapshot that is whole in memory: committed, or failed on disk only.
@@ -158,7 +174,7 @@ struct Job {
   std::optional<Beginning> beginning;
   std::map<base::Rank, ConnectionId> attached;
   std::map<base::Rank, StagingSlot> staging;
-  std::optional<Snapshot> snapshot;
+  std::map<CheckpointId, Snapshot> snapshots;  // under way
   std::optional<Refusal> refusal;
   std::optional<MemoryPoint> memory;
   std::map<CheckpointId, Committed> committed;

@@ -55,6 +55,8 @@ struct Retention {
   bool larger_is_better = false;
 };
 
+inline constexpr std::size_t kStagingBuffersMax = 8;  // of a rank
+
 // Where one file's image lies in a rank's staging memory.
 struct SealedFile {
   std::string name;

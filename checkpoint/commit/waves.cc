@@ -30,7 +30,7 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
   std::uint64_t spare = 0;
   for (std::int32_t r = 0; r < world_size; ++r) {
     const auto other = job.staging.find(base::Rank(r));
-    const std::uint64_t has = other == job.staging.end() ? 0 : other->second.bytes;
+    const std::uint64_t has = other == job.staging.end() ? 0 : other->second.BytesHeld();
     if (base::Rank(r) == rank || has >= least) continue;  // also where window_min is 0
     ++demand.ranks_to_come;
     spare += least - has;
@@ -39,7 +39,7 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
   if (room) return bytes;
   if (window_min == 0 || window_min >= asked) return tl::unexpected(room.error());
   const auto own = job.staging.find(rank);
-  demand.held_bytes = StagingBytesHeld() - (own == job.staging.end() ? 0 : own->second.bytes);
+  demand.held_bytes = StagingBytesHeld() - (own == job.staging.end() ? 0 : own->second.BytesHeld());
   demand.budget_bytes = config_.memory_budget_bytes;
   std::uint64_t window = ChooseWindow(demand);
   if (window < window_min) {  // not without what idle jobs hold
@@ -55,8 +55,9 @@ base::Result<std::uint64_t> Core::GrantStaging(const Attach& request, std::uint6
 
 // Made when there was no room, and now there is.
 bool Core::Outgrown(const Job& job, const StagingSlot& slot) const {
-  if (!slot.IsWindow() || job.snapshot) return false;
-  return AdmitStaging({slot.image_bytes, StagingBytesHeld() - slot.bytes, config_.memory_budget_bytes}).has_value();
+  if (!slot.IsWindow() || !job.snapshots.empty()) return false;
+  return AdmitStaging({slot.image_bytes, StagingBytesHeld() - slot.BytesHeld(), config_.memory_budget_bytes})
+      .has_value();
 }
 
 base::Status Core::CheckWave(const Job& job, base::Rank rank, const RankPart& part, const WavePiece& wave) const {
@@ -98,11 +99,9 @@ void Core::Handle(const RequestRef& ref, const WriteWave& request) {
   if (!attachment) return Answer(ref, attachment.error());
   Job& job = state_.jobs.at(attachment->job);
   const CheckpointId id{job.generation, request.step};
-  if (!job.snapshot || job.snapshot->id != id || job.snapshot->failure) {
-    if (job.refusal && job.refusal->step == request.step) return Answer(ref, job.refusal->error);
-    return Answer(ref, Error{Code::kCancelled, base::Str("no snapshot of step ", request.step, " is under way"), {}});
-  }
-  Snapshot& snapshot = *job.snapshot;
+  const auto found = job.snapshots.find(id);
+  if (found == job.snapshots.end() || found->second.failure) return Answer(ref, NoSnapshot(job, request.step));
+  Snapshot& snapshot = found->second;
   const auto part = snapshot.parts.find(attachment->rank);
   if (part == snapshot.parts.end() || part->second.phase != PartPhase::kFilling) {
     return Answer(
@@ -122,19 +121,19 @@ void Core::Handle(const RequestRef& ref, const WriteWave& request) {
 
 void Core::Handle(const WaveFinished& event) {
   Job& job = state_.jobs.at(event.job);
-  BELAY_CHECK(job.snapshot && job.snapshot->id == event.id, "a wave of ", event.id, " ended after its snapshot");
-  Snapshot& snapshot = *job.snapshot;
+  BELAY_CHECK(job.snapshots.contains(event.id), "a wave of ", event.id, " ended after its snapshot");
+  Snapshot& snapshot = job.snapshots.at(event.id);
   RankPart& part = snapshot.parts.at(event.rank);
   BELAY_CHECK(part.waves_running > 0 && snapshot.writes_running > 0, "rank ", event.rank, " wrote a wave twice");
   --part.waves_running;
   --snapshot.writes_running;
   // What has left the window is nowhere else: without the disk there is no snapshot, not even one in memory.
-  if (event.error) FailSnapshot(event.job, *event.error);
+  if (event.error) FailSnapshot(event.job, event.id, *event.error);
   if (event.error)
     Answer(event.ref, *event.error);
   else
     Answer(event.ref, Done{});
-  if (!event.error) Advance(event.job);
+  if (!event.error) Advance(event.job, event.id);
 }
 
 }  // namespace belay::checkpoint::commit

@@ -24,19 +24,12 @@ std::uint32_t NumberAt(std::string_view text, std::size_t offset) {
   return number;
 }
 
-void ToWire(const commit::StagingSlot& slot, wire::HandedMemory& memory) {
-  memory.set_bytes(slot.bytes);
-  memory.set_image_bytes(slot.image_bytes);
-  if (slot.numa_node) memory.set_numa_node(*slot.numa_node);
-  if (slot.former) {
-    memory.set_mapped_by_generation(slot.former->generation.value());
-    memory.set_mapped_by_pid(slot.former->pid);
-  }
-  if (!slot.holds) return;
+void ToWire(const commit::StagingBuffer& buffer, wire::HandedMemory& memory) {
+  if (!buffer.holds) return;
   wire::HandedContent& content = *memory.mutable_content();
-  content.set_step(slot.holds->step.value());
-  content.set_generation(slot.holds->generation.value());
-  for (const commit::SealedFile& file : slot.files) {
+  content.set_step(buffer.holds->step.value());
+  content.set_generation(buffer.holds->generation.value());
+  for (const commit::SealedFile& file : buffer.files) {
     wire::HandedFile& one = *content.add_files();
     one.set_name(file.name);
     one.set_offset(file.offset);
@@ -46,7 +39,16 @@ void ToWire(const commit::StagingSlot& slot, wire::HandedMemory& memory) {
       one.set_origin_generation(file.origin->generation.value());
     }
   }
-  if (slot.records != nullptr) content.set_records(*slot.records);
+  if (buffer.records != nullptr) content.set_records(*buffer.records);
+}
+
+void ToWire(const commit::StagingSlot& slot, wire::HandedMemory& memory) {
+  memory.set_image_bytes(slot.image_bytes);
+  if (slot.numa_node) memory.set_numa_node(*slot.numa_node);
+  if (slot.former) {
+    memory.set_mapped_by_generation(slot.former->generation.value());
+    memory.set_mapped_by_pid(slot.former->pid);
+  }
 }
 
 void ToWire(const Handover::Job& from, wire::HandedJob& to) {
@@ -70,12 +72,34 @@ void ToWire(const Handover::Job& from, wire::HandedJob& to) {
     snapshot.set_judged_by(job.memory->trust.judged_by.value());
     snapshot.set_trust_reason(ToUtf8(job.memory->trust.reason));
   }
-  for (std::size_t i = 0; i < job.slots.size(); ++i) {
-    wire::HandedMemory& memory = *to.add_memories();
-    memory.set_rank(job.slots[i].rank.value());
-    memory.set_number(from.descriptors.at(i));
-    ToWire(job.slots[i].slot, memory);
+  std::size_t descriptor = 0;
+  for (const auto& [rank, slot] : job.slots) {
+    for (std::size_t buffer = 0; buffer < slot.buffers.size(); ++buffer) {
+      wire::HandedMemory& memory = *to.add_memories();
+      memory.set_rank(rank.value());
+      memory.set_number(from.descriptors.at(descriptor++));
+      memory.set_bytes(slot.bytes);
+      memory.set_buffer(static_cast<std::uint32_t>(buffer));
+      if (buffer == 0) ToWire(slot, memory);
+      ToWire(slot.buffers[buffer], memory);
+    }
   }
+}
+
+commit::StagingBuffer BufferFromWire(const wire::HandedMemory& memory) {
+  commit::StagingBuffer buffer;
+  buffer.allocated = true;
+  if (!memory.has_content()) return buffer;
+  const wire::HandedContent& content = memory.content();
+  buffer.holds = commit::CheckpointId{base::Generation(content.generation()), base::Step(content.step())};
+  buffer.records = std::make_shared<const std::string>(content.records());
+  for (const wire::HandedFile& file : content.files()) {
+    auto& sealed = buffer.files.emplace_back(commit::SealedFile{file.name(), file.offset(), file.bytes(), {}});
+    if (file.has_origin_step() && file.has_origin_generation()) {
+      sealed.origin = {base::Step(file.origin_step()), base::Generation(file.origin_generation())};
+    }
+  }
+  return buffer;
 }
 
 commit::StagingSlot FromWire(const wire::HandedMemory& memory) {
@@ -83,20 +107,10 @@ commit::StagingSlot FromWire(const wire::HandedMemory& memory) {
   slot.bytes = memory.bytes();
   slot.image_bytes = memory.image_bytes() == 0 ? memory.bytes() : memory.image_bytes();
   if (memory.has_numa_node()) slot.numa_node = memory.numa_node();
-  slot.allocated = true;
   if (memory.mapped_by_generation() != 0) {
     slot.former = commit::FormerHolder{base::Generation(memory.mapped_by_generation()), memory.mapped_by_pid()};
   }
-  if (!memory.has_content()) return slot;
-  const wire::HandedContent& content = memory.content();
-  slot.holds = commit::CheckpointId{base::Generation(content.generation()), base::Step(content.step())};
-  slot.records = std::make_shared<const std::string>(content.records());
-  for (const wire::HandedFile& file : content.files()) {
-    auto& sealed = slot.files.emplace_back(commit::SealedFile{file.name(), file.offset(), file.bytes(), {}});
-    if (file.has_origin_step() && file.has_origin_generation()) {
-      sealed.origin = {base::Step(file.origin_step()), base::Generation(file.origin_generation())};
-    }
-  }
+  slot.buffers = {BufferFromWire(memory)};
   return slot;
 }
 
@@ -119,8 +133,16 @@ base::Result<Handover::Job> FromWire(const wire::HandedJob& from) {
                                            base::Generation(snapshot.judged_by()), snapshot.trust_reason()}};
   }
   for (const wire::HandedMemory& memory : from.memories()) {
-    job.slots.push_back({base::Rank(memory.rank()), FromWire(memory)});
     to.descriptors.push_back(memory.number());
+    if (memory.buffer() == 0) {
+      job.slots.push_back({base::Rank(memory.rank()), FromWire(memory)});
+      continue;
+    }
+    if (job.slots.empty() || job.slots.back().rank != base::Rank(memory.rank()) ||
+        job.slots.back().slot.bytes != memory.bytes() || job.slots.back().slot.buffers.size() != memory.buffer()) {
+      return base::Fail(Code::kCorrupt, "the hand-over record has a buffer that belongs to no rank");
+    }
+    job.slots.back().slot.buffers.push_back(BufferFromWire(memory));
   }
   return to;
 }

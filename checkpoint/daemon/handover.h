@@ -29,7 +29,7 @@ inline constexpr std::size_t kHandoverHeaderBytes = 16;
 struct Handover {
   struct Job {
     commit::HandedJob job;
-    std::vector<int> descriptors;  // one a slot
+    std::vector<int> descriptors;  // one a buffer of each slot, in order
   };
   std::string version;  // of the belayd that leaves
   int lock = -1;

@@ -45,6 +45,7 @@ struct Flags {
   bool is_private = false;
   double linger_seconds = 2;
   std::uint64_t memory_budget = 0;
+  std::size_t snapshots_in_flight = 0;
   ScrubOptions scrub;
   bool log_json = false;
   std::optional<int> take_over, check_take_over;  // descriptors of hand-over records
@@ -63,6 +64,7 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
       ("private", "serve one user, and leave when nobody is connected any more")
       ("linger", "seconds to stay after the last client left (with --private)", cxxopts::value<double>()->default_value("2"))
       ("memory-budget", "bytes of staging memory in all (default: half of the machine's)", cxxopts::value<std::uint64_t>())
+      ("snapshots-in-flight", "of one job: more than 1 takes as much more staging memory once saves come faster than the disk takes them", cxxopts::value<std::size_t>()->default_value("2"))
       ("scrub-rate", "bytes a second at which committed checkpoints are read again and checked; 0: never", cxxopts::value<std::uint64_t>()->default_value("33554432"))
       ("scrub-every", "hours from the beginning of one such pass to the next", cxxopts::value<double>()->default_value("24"))
       ("scrub-delay", "seconds from the start to the first of them", cxxopts::value<double>()->default_value("60"))
@@ -105,6 +107,11 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
     }
     flags.memory_budget = parsed.count("memory-budget") != 0 ? parsed["memory-budget"].as<std::uint64_t>()
                                                              : DefaultMemoryBudget(base::PosixFileSystem());
+    flags.snapshots_in_flight = parsed["snapshots-in-flight"].as<std::size_t>();
+    if (flags.snapshots_in_flight < 1 || flags.snapshots_in_flight > commit::kStagingBuffersMax) {
+      return base::Fail(Code::kInvalidArgument, "--snapshots-in-flight takes a number from 1 to ",
+                        commit::kStagingBuffersMax);
+    }
     flags.scrub.bytes_per_second = parsed["scrub-rate"].as<std::uint64_t>();
     const double every = parsed["scrub-every"].as<double>(), delay = parsed["scrub-delay"].as<double>();
     if (!(every >= 0 && every <= 87600)) {
@@ -183,6 +190,7 @@ ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::fu
   options.core.is_private = flags.is_private;
   options.core.linger = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(flags.linger_seconds));
   options.core.memory_budget_bytes = flags.memory_budget;
+  options.core.snapshots_in_flight = flags.snapshots_in_flight;
   options.core.clients_awaited = begin.clients_awaited;
   options.forced_exit = std::move(forced_exit);
   options.restart = begin.report;
@@ -285,7 +293,9 @@ base::Error Restart(const Serving& serving, const Next& next) {
   for (const commit::HandedJob& job : next.jobs) {
     Handover::Job& one = handover.jobs.emplace_back(Handover::Job{job, {}});
     for (const auto& [rank, slot] : job.slots) {
-      one.descriptors.push_back(next.memory.at({OwnerName(job.key), rank})->number());
+      for (std::size_t buffer = 0; buffer < slot.buffers.size(); ++buffer) {
+        one.descriptors.push_back(next.memory.at({OwnerName(job.key), rank, buffer})->number());
+      }
     }
   }
   base::LogInfo("restarting", {{"program", serving.program.path}, {"jobs", handover.jobs.size()}});

@@ -59,7 +59,8 @@ base::Result<OpenedFiles> OpenDiskFiles(base::FileSystem& files, const std::stri
 }
 
 base::Result<OpenedFiles> OpenMemoryFiles(
-    const commit::OpenFromMemory& order, const std::function<std::shared_ptr<StagingMemory>(base::Rank)>& find_memory) {
+    const commit::OpenFromMemory& order,
+    const std::function<std::shared_ptr<StagingMemory>(const commit::MemoryFile&)>& find_memory) {
   OpenedFiles opened;
   opened.response.mutable_opened_checkpoint()->set_manifest(order.manifest);
   for (const commit::MemoryFile& file : order.files) {
@@ -68,7 +69,7 @@ base::Result<OpenedFiles> OpenMemoryFiles(
       AddFile(opened, file.name, 0, file.bytes, std::move(records));
       continue;
     }
-    const auto memory = find_memory(file.rank);
+    const auto memory = find_memory(file);
     if (memory == nullptr) return base::Fail(Code::kNotFound, "the snapshot is not in memory any more");
     BELAY_ASSIGN(base::UniqueFd shard, memory->ReadOnlyDescriptor());
     AddFile(opened, file.name, file.offset, file.bytes, std::move(shard));

@@ -25,7 +25,8 @@ base::Result<OpenedFiles> OpenDiskFiles(base::FileSystem& files, const std::stri
                                         const std::vector<std::string>& names);
 
 // Shards are windows of the ranks' staging memory; records get a small memory of their own.
-base::Result<OpenedFiles> OpenMemoryFiles(const commit::OpenFromMemory& order,
-                                          const std::function<std::shared_ptr<StagingMemory>(base::Rank)>& find_memory);
+base::Result<OpenedFiles> OpenMemoryFiles(
+    const commit::OpenFromMemory& order,
+    const std::function<std::shared_ptr<StagingMemory>(const commit::MemoryFile&)>& find_memory);
 
 }  // namespace belay::checkpoint

@@ -61,7 +61,7 @@ bool IsDamage(const base::Error& error) { return base::Describe(error.code).exit
 
 bool ScrubMustPause(const commit::State& state) {
   const bool saving = std::any_of(state.jobs.begin(), state.jobs.end(),
-                                  [](const auto& entry) { return entry.second.snapshot.has_value(); });
+                                  [](const auto& entry) { return !entry.second.snapshots.empty(); });
   return saving || std::any_of(state.connections.begin(), state.connections.end(),
                                [](const auto& entry) { return !entry.second.reading.empty(); });
 }

@@ -186,8 +186,15 @@ void Service::Perform(commit::Reply& reply) {
   response.set_id(reply.ref.id);
   std::vector<base::UniqueFd> descriptors;
   ToWire(reply.body, folders_, response);
+  std::optional<StagingKey> handed_out;
   if (const auto* attached = std::get_if<commit::Attached>(&reply.body)) {
-    const auto memory = parts_.staging->Find(OwnerName(attached->job), attached->rank);
+    handed_out = {OwnerName(attached->job), attached->rank};
+  }
+  if (const auto* begun = std::get_if<commit::Begun>(&reply.body); begun != nullptr && begun->buffer > 0) {
+    handed_out = {OwnerName(begun->job), begun->rank, begun->buffer};
+  }
+  if (handed_out) {
+    const auto memory = parts_.staging->Find(*handed_out);
     auto descriptor = memory ? memory->Descriptor() : base::Fail(base::Code::kInternal, "no staging memory");
     if (!descriptor) return AnswerFailure(reply.ref, descriptor.error());
     descriptors.push_back(*std::move(descriptor));
@@ -256,10 +263,15 @@ void Service::FillScrubReport(wire::ScrubReport& report) const {
 }
 
 void Service::Perform(commit::AllocateStaging& order) {
-  commit::StagingAllocated event{order.ref, order.job, order.rank, std::nullopt};
-  if (auto made = parts_.staging->Allocate(OwnerName(order.job), order.rank, order.bytes, order.numa_node); !made)
-    event.error = made.error();
-  Post(std::move(event));
+  commit::StagingAllocated event{order.ref, order.job, order.rank, std::nullopt, order.buffer};
+  // A rank that waits for its first buffer can do with untouched pages; nobody waits for a further one.
+  const bool when_touched = order.buffer > 0;
+  std::function<void()> touched;
+  if (when_touched) touched = [this, event] { Post(event); };
+  auto made = parts_.staging->Allocate({OwnerName(order.job), order.rank, order.buffer}, order.bytes, order.numa_node,
+                                       std::move(touched));
+  if (!made) event.error = made.error();
+  if (!made || !when_touched) Post(std::move(event));
 }
 
 void Service::Perform(commit::FreeStaging& order) { parts_.staging->Free(OwnerName(order.job), order.rank); }
@@ -270,7 +282,7 @@ void Service::Perform(commit::PersistGeneration& order) {
 
 void Service::Perform(commit::StartWrite& order) {
   // Held until the write ends, also if the pool frees it meanwhile.
-  auto memory = parts_.staging->Find(OwnerName(order.job), order.rank);
+  auto memory = parts_.staging->Find({OwnerName(order.job), order.rank, order.buffer});
   parts_.writers->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     commit::WriteFinished written = WriteRankFiles(files_, clock_, folders_, order, bytes);
@@ -282,7 +294,7 @@ void Service::Perform(commit::StartWrite& order) {
 }
 
 void Service::Perform(commit::WriteWavePiece& order) {
-  auto memory = parts_.staging->Find(OwnerName(order.job), order.rank);
+  auto memory = parts_.staging->Find({OwnerName(order.job), order.rank});
   parts_.waves->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     Post(WriteWaveOf(files_, folders_, order, bytes));
@@ -325,7 +337,7 @@ void Service::Perform(commit::PersistTrust& order) {
 
 void Service::Perform(commit::RepairFile& order) {
   // Held until the repair ends; the next snapshot may overwrite it, which the repair notices.
-  auto memory = parts_.staging->Find(OwnerName(order.job), order.file.rank);
+  auto memory = parts_.staging->Find({OwnerName(order.job), order.file.rank, order.file.buffer});
   parts_.scrubbing->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
     Post(Repair(files_, folders_.Checkpoint(order.job, order.id), order, bytes));
@@ -337,7 +349,9 @@ void Service::Perform(commit::RebuildIndex& order) {
 }
 
 void Service::Perform(commit::OpenFromMemory& order) {
-  const auto find = [&](base::Rank rank) { return parts_.staging->Find(OwnerName(order.job), rank); };
+  const auto find = [&](const commit::MemoryFile& file) {
+    return parts_.staging->Find({OwnerName(order.job), file.rank, file.buffer});
+  };
   auto opened = OpenMemoryFiles(order, find);
   if (!opened) return AnswerFailure(order.ref, opened.error());
   opened->response.set_id(order.ref.id);
@@ -378,7 +392,7 @@ void Service::TakeUp(const commit::HandedJob& handed) {
     for (const auto& [rank, slot] : handed.slots) parts_.staging->Free(OwnerName(handed.key), rank);
     return;
   }
-  for (const auto& [rank, slot] : handed.slots) taken_bytes_ += slot.bytes;
+  for (const auto& [rank, slot] : handed.slots) taken_bytes_ += slot.BytesHeld();
   if (handed.memory) ++taken_snapshots_;
 }
 
@@ -387,9 +401,12 @@ std::optional<Service::Succession> Service::HandOver() const {
   Succession next{core_.HandOver(), {}};
   for (commit::HandedJob& job : next.handed.jobs) {
     std::erase_if(job.slots, [&](const commit::HandedSlot& one) {
-      auto memory = parts_.staging->Find(OwnerName(job.key), one.rank);
-      if (memory == nullptr) return true;  // its making had failed
-      next.memory[{OwnerName(job.key), one.rank}] = std::move(memory);
+      for (std::size_t buffer = 0; buffer < one.slot.buffers.size(); ++buffer) {
+        const StagingKey key{OwnerName(job.key), one.rank, buffer};
+        auto memory = parts_.staging->Find(key);
+        if (memory == nullptr) return true;  // its making had failed
+        next.memory[key] = std::move(memory);
+      }
       return false;
     });
   }

@@ -23,16 +23,14 @@ HubOptions HubOptionsOf(const ServiceOptions& options) {
 class PooledStaging final : public Staging {
  public:
   PooledStaging(int touch_threads, HeldMemory held) : pool_(touch_threads) {
-    for (auto& [key, memory] : held) pool_.TakeUp(key.first, key.second, std::move(memory), std::nullopt);
+    for (auto& [key, memory] : held) pool_.TakeUp(key, std::move(memory), std::nullopt);
   }
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
-                        std::optional<std::int32_t> numa_node) override {
-    return pool_.Allocate(owner, rank, bytes, numa_node);
+  base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
+                        std::function<void()> touched) override {
+    return pool_.Allocate(key, bytes, numa_node, std::move(touched));
   }
   void Free(const std::string& owner, base::Rank rank) override { pool_.Free(owner, rank); }
-  std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const override {
-    return pool_.Find(owner, rank);
-  }
+  std::shared_ptr<StagingMemory> Find(const StagingKey& key) const override { return pool_.Find(key); }
 
  private:
   StagingPool pool_;

@@ -52,17 +52,17 @@ struct ServiceOptions {
 
 // What a job is called where memory is kept.
 inline std::string OwnerName(const commit::JobKey& job) { return base::Str(job); }
-// Staging memory by its owner's name and rank, on the way from one Service to the next.
-using HeldMemory = std::map<std::pair<std::string, base::Rank>, std::shared_ptr<StagingMemory>>;
+// Staging memory on the way from one Service to the next.
+using HeldMemory = std::map<StagingKey, std::shared_ptr<StagingMemory>>;
 
 // As StagingPool.
 class Staging {
  public:
   virtual ~Staging() = default;
-  virtual base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
-                                std::optional<std::int32_t> numa_node) = 0;
+  virtual base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
+                                std::function<void()> touched) = 0;
   virtual void Free(const std::string& owner, base::Rank rank) = 0;
-  virtual std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const = 0;
+  virtual std::shared_ptr<StagingMemory> Find(const StagingKey& key) const = 0;
 };
 
 // All are there. Destroyed from the last to the first: whoever submits goes before the one it submits to.

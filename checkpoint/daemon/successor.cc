@@ -71,15 +71,18 @@ class Inherited {
 base::Result<HeldMemory> MapJob(const Handover::Job& handed, Inherited& inherited) {
   HeldMemory memory;
   base::Status first;
-  for (std::size_t i = 0; i < handed.job.slots.size(); ++i) {
-    const commit::HandedSlot& one = handed.job.slots[i];
-    auto fd = inherited.Own(handed.descriptors.at(i));  // all of them, so that those of a bad job are closed
-    auto mapped = fd ? MapStaging(*std::move(fd), one.slot.bytes) : tl::unexpected<base::Error>(fd.error());
-    if (!mapped) {
-      if (first) first = tl::unexpected<base::Error>(std::move(mapped).error());
-      continue;
+  std::size_t descriptor = 0;
+  for (const auto& [rank, slot] : handed.job.slots) {
+    for (std::size_t buffer = 0; buffer < slot.buffers.size(); ++buffer) {
+      // All of them, so that those of a bad job are closed.
+      auto fd = inherited.Own(handed.descriptors.at(descriptor++));
+      auto mapped = fd ? MapStaging(*std::move(fd), slot.bytes) : tl::unexpected<base::Error>(fd.error());
+      if (!mapped) {
+        if (first) first = tl::unexpected<base::Error>(std::move(mapped).error());
+        continue;
+      }
+      memory[{OwnerName(handed.job.key), rank, buffer}] = *std::move(mapped);
     }
-    memory[{OwnerName(handed.job.key), one.rank}] = *std::move(mapped);
   }
   BELAY_TRY(first);
   return memory;

@@ -47,6 +47,7 @@ commit::Attach FromWire(const wire::Attach& attach) {
   request.retention = {std::max(1U, retention.keep_last()), retention.keep_every(), retention.keep_best(),
                        retention.metric(), retention.larger_is_better()};
   request.window_bytes_min = attach.window_bytes_min();
+  request.takes_more_buffers = attach.takes_more_buffers();
   return request;
 }
 
@@ -81,6 +82,14 @@ struct Filler {
   void operator()(const commit::Attached& attached) const {
     response.mutable_attached()->set_staging_bytes(attached.staging_bytes);
     response.mutable_attached()->set_reused(attached.reused);
+  }
+  void operator()(const commit::Begun& begun) const {
+    if (begun.buffer == 0) {  // that of Attached: what every client understands
+      response.mutable_done();
+      return;
+    }
+    response.mutable_begun()->set_buffer(static_cast<std::uint32_t>(begun.buffer));
+    response.mutable_begun()->set_bytes(begun.bytes);
   }
   void operator()(const commit::SnapshotOutcome& outcome) const {
     wire::SnapshotOutcome& out = *response.mutable_snapshot_outcome();

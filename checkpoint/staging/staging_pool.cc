@@ -16,7 +16,9 @@ namespace belay::checkpoint {
 namespace {
 constexpr std::size_t kTouchBytes = 256 * base::kMiB;  // between two looks whether the memory is still wanted
 
-std::string NameOf(const std::pair<std::string, base::Rank>& key) { return base::Str(key.first, " rank ", key.second); }
+std::string NameOf(const StagingKey& key) {
+  return base::Str(key.owner, " rank ", key.rank, key.buffer == 0 ? "" : base::Str(" buffer ", key.buffer));
+}
 }  // namespace
 
 base::Result<base::UniqueFd> StagingMemory::Descriptor() const {
@@ -49,35 +51,34 @@ StagingPool::~StagingPool() {
   toucher_.join();
 }
 
-base::Status StagingPool::Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
-                                   std::optional<std::int32_t> numa_node) {
+base::Status StagingPool::Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
+                                   std::function<void()> touched) {
   BELAY_TRY(base::FaultPoint("staging.allocate"));
   // Huge pages beyond the reserved ones are taken when the memory is made, near the thread that asks.
   const base::StayOnCores stay(numa_node ? numa_.Cores(*numa_node) : std::vector<int>());
   base::SharedMemoryRequest request;
-  request.name = base::Str("belay-staging:", owner, ":", rank).substr(0, 200);
+  request.name = base::Str("belay-staging:", key.owner, ":", key.rank).substr(0, 200);
   request.size_bytes = bytes;
   request.huge_pages = bytes % (2 * base::kMiB) == 0;
   BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory(request));
   BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
-  if (numa_node) Prefer({owner, rank}, mapping.bytes(), *numa_node);
-  TakeUp(owner, rank, std::make_shared<StagingMemory>(std::move(fd), std::move(mapping)), numa_node);
+  if (numa_node) Prefer(key, mapping.bytes(), *numa_node);
+  TakeUp(key, std::make_shared<StagingMemory>(std::move(fd), std::move(mapping)), numa_node, std::move(touched));
   return {};
 }
 
-void StagingPool::TakeUp(const std::string& owner, base::Rank rank, std::shared_ptr<StagingMemory> memory,
-                         std::optional<std::int32_t> numa_node) {
+void StagingPool::TakeUp(const StagingKey& key, std::shared_ptr<StagingMemory> memory,
+                         std::optional<std::int32_t> numa_node, std::function<void()> touched) {
   {
     const std::scoped_lock lock(mutex_);
-    const Key key{owner, rank};
-    untouched_.push_back({memory, key, numa_node});
+    untouched_.push_back({memory, key, numa_node, std::move(touched)});
     memories_[key] = std::move(memory);
   }
   changed_.notify_all();
 }
 
 // Before the memory is in anybody's hands.
-void StagingPool::Prefer(const Key& key, std::span<std::byte> bytes, std::int32_t node) {
+void StagingPool::Prefer(const StagingKey& key, std::span<std::byte> bytes, std::int32_t node) {
   const base::Status preferred = numa_.Prefer(bytes, node);
   if (preferred) return;
   // A bad node is the rank's mistake and worth a line each time; a machine that refuses will refuse again.
@@ -102,17 +103,18 @@ void StagingPool::LogPlace(const Untouched& touched) const {
 void StagingPool::Free(const std::string& owner, base::Rank rank) {
   {
     const std::scoped_lock lock(mutex_);
-    const auto found = memories_.find({owner, rank});
-    if (found == memories_.end()) return;
-    freed_.push_back(std::move(found->second));
-    memories_.erase(found);
+    for (auto found = memories_.lower_bound({owner, rank}); found != memories_.end();) {
+      if (found->first.owner != owner || found->first.rank != rank) break;
+      freed_.push_back(std::move(found->second));
+      found = memories_.erase(found);
+    }
   }
   changed_.notify_all();
 }
 
-std::shared_ptr<StagingMemory> StagingPool::Find(const std::string& owner, base::Rank rank) const {
+std::shared_ptr<StagingMemory> StagingPool::Find(const StagingKey& key) const {
   const std::scoped_lock lock(mutex_);
-  const auto found = memories_.find({owner, rank});
+  const auto found = memories_.find(key);
   return found == memories_.end() ? nullptr : found->second;
 }
 
@@ -153,6 +155,7 @@ void StagingPool::TouchLoop() {
         done = !touched;
       }
       if (done && next.numa_node) LogPlace(next);
+      if (done && next.touched && !next.memory.expired()) next.touched();
       lock.lock();
       if (done) break;
     }

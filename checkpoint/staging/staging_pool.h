@@ -1,9 +1,9 @@
 // Staging memory: where a rank's snapshot lies between the copy out of the trainer and the disk, and after it, until
 // the next one. The daemon holds it, so it outlives the trainer.
 //
-// One memfd a (owner name, rank). Its pages are touched in the background, because first touch is ten times slower than
-// a copy into touched pages; touching never changes a byte, so a trainer may write meanwhile. The memory budget is the
-// commit core's decision (checkpoint/commit/admission.h). Thread-safe.
+// One memfd a (owner name, rank, buffer). Its pages are touched in the background, because first touch is ten times
+// slower than a copy into touched pages; touching never changes a byte, so a trainer may write meanwhile. The memory
+// budget is the commit core's decision (checkpoint/commit/admission.h). Thread-safe.
 //
 // Memory lies on the NUMA node that its rank asks for, if there is room: the mapping is told before a page is touched,
 // and the threads that touch it run there. What cannot be is logged, and the memory lies elsewhere.
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -52,32 +53,41 @@ class StagingMemory {
 // The memory behind an inherited descriptor, mapped. kInvalidArgument: it is none whose size is sealed, or smaller.
 base::Result<std::shared_ptr<StagingMemory>> MapStaging(base::UniqueFd fd, std::uint64_t bytes);
 
+struct StagingKey {
+  std::string owner;
+  base::Rank rank;
+  std::size_t buffer = 0;
+  friend auto operator<=>(const StagingKey&, const StagingKey&) = default;
+};
+
 class StagingPool {
  public:
   // `threads` touch pages side by side.
   explicit StagingPool(int threads, base::Numa& numa = base::MachineNuma());
   ~StagingPool();
 
-  // New zeroed memory in place of what the key had, on this NUMA node if that can be. kOutOfMemory.
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
-                        std::optional<std::int32_t> numa_node = std::nullopt);
+  // New zeroed memory in place of what the key had, on this NUMA node if that can be. kOutOfMemory. `touched` is called
+  // on a thread of the pool when its pages are there, unless it was freed before.
+  base::Status Allocate(const StagingKey& key, std::uint64_t bytes,
+                        std::optional<std::int32_t> numa_node = std::nullopt, std::function<void()> touched = {});
   // Memory that is there already, from the daemon before this one. Touched again: for this process's page table.
-  void TakeUp(const std::string& owner, base::Rank rank, std::shared_ptr<StagingMemory> memory,
-              std::optional<std::int32_t> numa_node);
+  void TakeUp(const StagingKey& key, std::shared_ptr<StagingMemory> memory, std::optional<std::int32_t> numa_node,
+              std::function<void()> touched = {});
+  // All buffers of the rank.
   void Free(const std::string& owner, base::Rank rank);
   // Null if there is none.
-  std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const;
+  std::shared_ptr<StagingMemory> Find(const StagingKey& key) const;
   // Returns once all memory made so far is touched. For tests and measurements.
   void WaitTouched();
 
  private:
-  using Key = std::pair<std::string, base::Rank>;
   struct Untouched {
     std::weak_ptr<StagingMemory> memory;
-    Key key;
+    StagingKey key;
     std::optional<std::int32_t> numa_node;
+    std::function<void()> touched;
   };
-  void Prefer(const Key& key, std::span<std::byte> bytes, std::int32_t node);
+  void Prefer(const StagingKey& key, std::span<std::byte> bytes, std::int32_t node);
   void LogPlace(const Untouched& touched) const;
   void TouchLoop();
 
@@ -86,11 +96,11 @@ class StagingPool {
   std::atomic<bool> said_machine_refuses_ = false;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<Key, std::shared_ptr<StagingMemory>> memories_;  // guarded by mutex_
-  std::deque<Untouched> untouched_;                         // guarded by mutex_
-  std::vector<std::shared_ptr<StagingMemory>> freed_;       // to be let go of; guarded by mutex_
-  bool touching_ = false;                                   // guarded by mutex_
-  bool stopping_ = false;                                   // guarded by mutex_
+  std::map<StagingKey, std::shared_ptr<StagingMemory>> memories_;  // guarded by mutex_
+  std::deque<Untouched> untouched_;                                // guarded by mutex_
+  std::vector<std::shared_ptr<StagingMemory>> freed_;              // to be let go of; guarded by mutex_
+  bool touching_ = false;                                          // guarded by mutex_
+  bool stopping_ = false;                                          // guarded by mutex_
   std::thread toucher_;
 };
 

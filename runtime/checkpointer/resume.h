@@ -28,8 +28,9 @@ struct Resumed {
   std::map<std::string, double> metrics;  // what the run that saved it had said of that step
 };
 // Collective. Rank 0 asks belayd; every rank loads; a damaged checkpoint is reported on stderr and the next one tried.
-// No value: the job has none yet. kCorrupt if all that are left are suspect. kLayoutMismatch, kFolderMissing and kUnavailable
-// end it at once, others when nothing is left to try; all ranks get the same error, that of the lowest rank that failed.
+// No value: the job has none yet. kCorrupt if all that are left are suspect. kLayoutMismatch, kFolderMissing and
+// kUnavailable end it at once, others when nothing is left to try; all ranks get the same error, that of the lowest
+// rank that failed.
 base::Result<std::optional<Resumed>> Resume(belay::detail::SessionState& run, StateSet& state, base::Clock& clock);
 
 }  // namespace belay::runtime

@@ -1,13 +1,14 @@
-// The thread that carries one save from begun to committed, beside the training loop.
+// The threads that carry saves from begun to committed, beside the training loop: one copies and seals, one save at a
+// time; the other waits for the commits of those that are sealed, in their order.
 //
-//   idle --Start--> copying --> waiting for the commit --> idle         (a copy or seal that fails goes straight to
-//   idle)
+//   free --Start--> copying --> sealing --> free          sealed saves: --> committed or failed --> a report
 //
-// Start, AwaitCopied, AwaitIdle and TakeReports are for the training thread; it may touch the Snapshotter (Begin,
-// Abandon) only while the worker is idle. Knows nothing of torch.
+// Start, Free, AwaitCopied, AwaitIdle and TakeReports are for the training thread; it may begin or abandon a snapshot
+// only while the worker is free, and let go of the Snapshotter only while it is idle. Knows nothing of torch.
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -32,7 +33,7 @@ struct SaveReport {
 class SaveWorker {
  public:
   explicit SaveWorker(base::Clock& clock);
-  // Finishes the copy and seals it; does not wait for the commit.
+  // Finishes the copy and seals it; does not wait for commits.
   ~SaveWorker();
   SaveWorker(const SaveWorker&) = delete;
   SaveWorker& operator=(const SaveWorker&) = delete;
@@ -46,9 +47,10 @@ class SaveWorker {
     std::map<std::string, double> metrics;
     std::optional<base::Step> parent_step;
   };
-  // The worker must be idle.
+  // The worker must be free.
   void Start(Save save);
-  bool Idle() const;
+  bool Free() const;  // nothing is copied or sealed
+  bool Idle() const;  // and no commit is waited for
   // Returns when nothing reads the state any more. Costs a lock when nothing does anyway.
   void AwaitCopied();
   // False if the deadline passed first.
@@ -57,18 +59,26 @@ class SaveWorker {
   std::vector<SaveReport> TakeReports();
 
  private:
-  enum class Stage { kIdle, kCopying, kCommitting };
-  void Loop();
-  SaveReport Run(const Save& save);
+  enum class Stage { kFree, kCopying, kSealing };
+  struct Sealed {
+    checkpoint::Snapshotter* snapshotter = nullptr;
+    SaveReport report;
+    base::SteadyTime start{};
+  };
+  void CopyLoop();
+  void CommitLoop();
+  Sealed CopyAndSeal(const Save& save);
+  void AwaitCommit(Sealed& sealed);
 
   base::Clock& clock_;
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
-  Stage stage_ = Stage::kIdle;
+  Stage stage_ = Stage::kFree;
   bool leaving_ = false;
   Save save_;
+  std::deque<Sealed> sealed_;  // the first one's commit is waited for
   std::vector<SaveReport> reports_;
-  std::thread thread_;  // started by the first save
+  std::thread copying_, committing_;  // started by the first save
 };
 
 }  // namespace belay::runtime

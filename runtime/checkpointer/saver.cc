@@ -81,6 +81,7 @@ base::Result<Saver::Verdict> Saver::Agree(Verdict own) {
 }
 
 void Saver::DropCapture() {
+  worker_.AwaitIdle(std::nullopt);  // it asks the snapshotter about commits
   snapshotter_.reset();
   staging_copier_ = nullptr;
   ticket_.reset();
@@ -194,7 +195,7 @@ base::Status Saver::Prepare() {
 
 Saver::Verdict Saver::TryBegin(const Request& request) try {
   failure_.reset();
-  if (!worker_.Idle()) return Verdict::kBusy;
+  if (!worker_.Free()) return Verdict::kBusy;
   const auto fail = [&](const base::Error& error) {
     failure_ = error;
     return Verdict::kFailed;
@@ -206,6 +207,7 @@ Saver::Verdict Saver::TryBegin(const Request& request) try {
   auto tensors = state_.Describe();
   if (!tensors) return fail(tensors.error());
   if (!capture_->Matches(*tensors)) {
+    if (!worker_.Idle()) return Verdict::kBusy;
     DropCapture();  // before the new one asks for memory
     auto fresh = Capture::Make(std::move(*tensors), rank_);
     if (!fresh) return fail(fresh.error());
@@ -214,6 +216,7 @@ Saver::Verdict Saver::TryBegin(const Request& request) try {
     capture_ = std::move(*fresh);
   }
   if (snapshotter_ == nullptr) {
+    if (!worker_.Idle()) return Verdict::kBusy;
     if (auto made = MakeSnapshotter(); !made) return busy_or_fail(made.error());
   }
   auto begun = snapshotter_->Begin(request.step, request.reason);

@@ -3,7 +3,7 @@
 // What ranks must agree on is agreed at save steps only, by one small all-reduce of the worst verdict, after each rank
 // has tried to begin on its own:
 //   all begun -> the copies start;   a layout changed -> all exchange layouts and try once more;
-//   one is busy (its last save is still on the way to the disk) -> all put the save off to the next step;
+//   one is busy (it still copies, or the daemon has no memory for another) -> all put the save off to the next step;
 //   one failed -> all give it up, rank 0 names the first reason.
 // What fails later (a torn copy, a full disk) needs no agreement: a snapshot is committed only if every rank sealed its
 // own.

@@ -16,7 +16,9 @@ BELAY_FUZZ_TARGET(data) {
   FUZZ_CHECK(again.has_value() && again->jobs.size() == handover->jobs.size());
   commit::Catalogue catalogue;
   for (const Handover::Job& one : handover->jobs) {
-    FUZZ_CHECK(one.descriptors.size() == one.job.slots.size());
+    std::size_t buffers = 0;
+    for (const commit::HandedSlot& held : one.job.slots) buffers += held.slot.buffers.size();
+    FUZZ_CHECK(one.descriptors.size() == buffers);
     catalogue[one.job.key].generation = one.job.generation;
   }
   commit::CoreConfig config;

@@ -111,7 +111,9 @@ class Daemon {
     }
   }
 
-  void Finish(const AllocateStaging& o, const Failure& error) { Send(StagingAllocated{o.ref, o.job, o.rank, error}); }
+  void Finish(const AllocateStaging& o, const Failure& error) {
+    Send(StagingAllocated{o.ref, o.job, o.rank, error, o.buffer});
+  }
   void Finish(const PersistGeneration& o, const Failure& error) {
     Send(GenerationPersisted{o.job, o.generation, error});
   }

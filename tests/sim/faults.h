@@ -57,6 +57,7 @@ namespace belay::checkpoint::sim {
   X(OtherWorld, "a run resumes with another world size")                  \
   X(SaveCommitted, "saves committed")                                     \
   X(SaveFailed, "saves failed")                                           \
+  X(FurtherBuffer, "saves that went to a buffer beyond the first")        \
   X(SaveRefused, "saves refused before a byte was copied")                \
   X(SaveUnknown, "saves whose end their rank did not learn")              \
   X(RestoredFromMemory, "restores from memory")                           \

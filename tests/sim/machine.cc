@@ -22,26 +22,27 @@ class Machine::MemoryStaging final : public Staging {
   explicit MemoryStaging(std::shared_ptr<std::size_t> count) : count_(std::move(count)) {}
   ~MemoryStaging() override { *count_ = 0; }
 
-  base::Status Allocate(const std::string& owner, base::Rank rank, std::uint64_t bytes,
-                        std::optional<std::int32_t> /*numa_node*/) override {
+  base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> /*numa_node*/,
+                        std::function<void()> touched) override {
     BELAY_TRY(base::FaultPoint("staging.allocate"));
     BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory({.name = "sim-staging", .size_bytes = bytes}));
     BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
-    memories_[{owner, rank}] = std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
+    memories_[key] = std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
     *count_ = memories_.size();
+    if (touched) touched();
     return {};
   }
   void Free(const std::string& owner, base::Rank rank) override {
-    memories_.erase({owner, rank});
+    std::erase_if(memories_, [&](const auto& one) { return one.first.owner == owner && one.first.rank == rank; });
     *count_ = memories_.size();
   }
-  std::shared_ptr<StagingMemory> Find(const std::string& owner, base::Rank rank) const override {
-    const auto found = memories_.find({owner, rank});
+  std::shared_ptr<StagingMemory> Find(const StagingKey& key) const override {
+    const auto found = memories_.find(key);
     return found == memories_.end() ? nullptr : found->second;
   }
 
  private:
-  std::map<std::pair<std::string, base::Rank>, std::shared_ptr<StagingMemory>> memories_;
+  std::map<StagingKey, std::shared_ptr<StagingMemory>> memories_;
   const std::shared_ptr<std::size_t> count_;
 };
 

@@ -188,7 +188,7 @@ void Simulation::LookForLeaks() {
   leaks(!state.waiters.empty(), "waiters");
   leaks(world_.machine->staging_count() != 0, "staging memory");
   for (const auto& [key, job] : state.jobs) {
-    leaks(job.snapshot || job.beginning || job.launcher || !job.attached.empty(), "something under way");
+    leaks(!job.snapshots.empty() || job.beginning || job.launcher || !job.attached.empty(), "something under way");
     leaks(!job.held_begins.empty() || !job.remove_waiters.empty(), "requests to answer");
     leaks(!job.staging.empty(), "slots of staging memory");
     for (const auto& [id, committed] : job.committed) leaks(committed.removing, "a removal");

@@ -27,7 +27,7 @@ Trainer::Trainer(World& world, std::shared_ptr<RunOf> run, int rank)
 
 void Trainer::Died() {
   line_.reset();
-  staging_ = {};
+  buffers_.clear();
 }
 
 Trainer::Next Trainer::AfterError(const base::Error& error) {
@@ -51,7 +51,7 @@ Task<> Trainer::Life() {
     if (next == Next::kGoOn && !run_->resumed[static_cast<std::size_t>(rank_)]) next = co_await Resume();
     if (next == Next::kGoOn) next = co_await Train();
     line_.reset();
-    staging_ = {};
+    buffers_.clear();
     if (next != Next::kReconnect) co_return;
     co_await world_.scheduler.Sleep(world_.scheduler.Some(milliseconds(10)));
   }
@@ -66,6 +66,7 @@ Task<Trainer::Next> Trainer::Attach() {
   attach.set_world_size(run_->world);
   attach.set_staging_bytes(state_.staging_bytes());
   attach.set_layout_fingerprint(state_.fingerprint());
+  attach.set_takes_more_buffers(run_->generation.value() % 4 != 0);  // else a program from before there were any
   attach.mutable_retention()->set_keep_last(run_->job.keep_last);
   attach.mutable_retention()->set_keep_every(run_->job.keep_every);
   Outcome answer = co_await line_->Ask(request);
@@ -76,7 +77,7 @@ Task<Trainer::Next> Trainer::Attach() {
   auto mapping = base::MapSharedMemory(answer->descriptors.at(0).get(), answer->response.attached().staging_bytes(),
                                        base::MapAccess::kReadWrite);
   if (!mapping) co_return Next::kLeave;
-  staging_ = *std::move(mapping);
+  buffers_[0] = *std::move(mapping);
   co_return Next::kGoOn;
 }
 
@@ -149,11 +150,11 @@ Task<Trainer::Next> Trainer::Save(base::Step step) {
 
   if (world_.plants.stale_bytes && rank_ == 0 && world_.scheduler.Chance(0.1)) {
     state_.Become(IdOf(base::Step(step.value() - 1)));
-    for (int portion = 0; portion < RankState::kPortions; ++portion) state_.CopyPortion(portion, staging_.bytes());
+    for (int portion = 0; portion < RankState::kPortions; ++portion) state_.CopyPortion(portion, Staging());
     state_.SetId(IdOf(step));
   }
   wire::Request request;
-  *request.mutable_seal_snapshot() = state_.Seal(staging_.bytes());
+  *request.mutable_seal_snapshot() = state_.Seal(Staging());
   world_.model.Sealing(run_->job.key, IdOf(step), rank_, run_->world);
   Line::Call sealing = line_->Ask(request);
   MaybeRepeat(request);
@@ -185,6 +186,7 @@ Task<Trainer::Next> Trainer::Begin(base::Step step, bool* begun) {
     Outcome answer = co_await beginning;
     *begun = answer.has_value();
     if (*begun) {
+      if (!TakeBuffer(*answer)) co_return Next::kReconnect;
       world_.model.Begun(run_->job.key, IdOf(step));
       TellOthers(step, true);
       co_return Next::kGoOn;
@@ -200,6 +202,17 @@ Task<Trainer::Next> Trainer::Begin(base::Step step, bool* begun) {
   }
   TellOthers(step, false);
   co_return Next::kGoOn;
+}
+
+// False: it cannot be mapped.
+bool Trainer::TakeBuffer(const Answer& answer) {
+  buffer_ = answer.response.has_begun() ? answer.response.begun().buffer() : 0;
+  if (buffer_ == 0) return true;
+  world_.Count(Kind::kFurtherBuffer);
+  auto mapping = base::MapSharedMemory(answer.descriptors.at(0).get(), answer.response.begun().bytes(),
+                                       base::MapAccess::kReadWrite);
+  if (mapping) buffers_[buffer_] = *std::move(mapping);
+  return mapping.has_value();
 }
 
 void Trainer::TellOthers(base::Step step, bool granted) {
@@ -243,7 +256,7 @@ Task<Trainer::Next> Trainer::Copy(base::Step step, bool* copied) {
   for (int portion = 0; portion < RankState::kPortions; ++portion) {
     co_await world_.scheduler.Sleep(world_.scheduler.Some(kCopyTime));
     if (line_->broken()) co_return Next::kReconnect;
-    state_.CopyPortion(portion, staging_.bytes());
+    state_.CopyPortion(portion, Staging());
     if (!run_->patient && world_.scheduler.Chance(0.003)) {  // stopped, say; when it wakes, a newer run may have begun
       world_.Count(Kind::kHungCopying);
       co_await world_.scheduler.Sleep(world_.scheduler.Some(kHungTime));

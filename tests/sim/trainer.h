@@ -1,8 +1,10 @@
 // One rank of a run: attaches, resumes, trains, saves. And what the ranks of a run share.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +57,7 @@ class Trainer final : public Program {
   Task<Next> Begin(base::Step step, bool* begun);
   Task<Next> AwaitOthers(base::Step step, bool* all_begun);
   Task<Next> Abandon(base::Step step, std::string why);
+  bool TakeBuffer(const Answer& answer);
   void TellOthers(base::Step step, bool granted);
   Task<Next> Copy(base::Step step, bool* copied);
   Task<Next> Await(base::Step step, bool* ended);
@@ -66,7 +69,9 @@ class Trainer final : public Program {
   const int rank_;
   RankState state_;
   std::shared_ptr<Line> line_;
-  base::Mapping staging_;
+  std::map<std::uint32_t, base::Mapping> buffers_;
+  std::uint32_t buffer_ = 0;  // that the save under way goes to
+  std::span<std::byte> Staging() { return buffers_.at(buffer_).bytes(); }
   std::int64_t step_;
   std::vector<base::Step> unheard_;  // sealed, their end not asked for yet
   bool copying_ = false;

@@ -105,7 +105,7 @@ class WaitingClient final : public Client {
   base::Status EndRun(const JobKey&, base::Generation, const std::string&) override { return Not(); }
   base::Status HoldRun(const JobKey&, std::int32_t, base::Generation) override { return Not(); }
   base::Result<Attachment> Attach(const AttachRequest&, base::Duration) override { return Not(); }
-  base::Status BeginSnapshot(base::Step, const std::string&) override { return Not(); }
+  base::Result<Begun> BeginSnapshot(base::Step, const std::string&) override { return Not(); }
   base::Status SealSnapshot(const SealRequest&) override { return Not(); }
   base::Status AbandonSnapshot(base::Step, const std::string&) override { return Not(); }
   base::Result<SnapshotOutcome> WaitSnapshot(base::Step, base::Duration) override { return Not(); }

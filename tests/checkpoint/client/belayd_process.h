@@ -41,6 +41,9 @@ class BelaydProcess {
     FAIL() << "belayd ended at once";
   }
 
+  // Of the next Start.
+  void SetFaults(std::string faults) { faults_ = std::move(faults); }
+
   // SIGKILL, and gone when this returns.
   void Kill() {
     if (pid_ == 0) return;

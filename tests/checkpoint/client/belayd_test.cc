@@ -294,10 +294,35 @@ TEST(BelaydTest, ADeathAtTheLinkLeavesWhatWasCommitted) {
   ASSERT_TRUE(trainer.snapshotter->Seal({}, {}, std::nullopt));
   EXPECT_FALSE(trainer.snapshotter->Wait(base::Step(20), std::chrono::seconds(60)));
   daemon.Kill();  // what is left of it
+  daemon.SetFaults("");
   daemon.Start();
   ExpectFrozenRestore(daemon, 10, 1);
-  trainer.Save(30);
+  trainer.Save(30);  // copies everything into new memory, and knows its own content again
+  EXPECT_EQ(FrozenInode(daemon, 30), FrozenInode(daemon, 10));
   ExpectFrozenRestore(daemon, 30, 1);
+}
+
+TEST(BelaydTest, ASaveGoesOnWhileTheDiskWritesTheOneBefore) {
+  BelaydProcess daemon(BELAYD_PROGRAM);
+  FrozenTrainer trainer(daemon);
+  trainer.Save(1);
+  const std::uint64_t one_buffer = trainer.snapshotter->StagingBytes();
+  std::int64_t step = 1, before = 1, last = 1;
+  while (trainer.snapshotter->StagingBytes() == one_buffer) {  // as fast as it goes, until the memory for two is there
+    if (const auto copied = trainer.Copy(++step); !copied) {
+      ASSERT_EQ(copied.error().code, base::Code::kBusy) << copied.error().Text();
+      continue;
+    }
+    ASSERT_TRUE(trainer.snapshotter->Seal({}, {}, std::nullopt));
+    before = std::exchange(last, step);
+  }
+  for (const std::int64_t saved : {before, last}) {
+    const auto outcome = trainer.snapshotter->Wait(base::Step(saved), std::chrono::seconds(60));
+    ASSERT_TRUE(outcome) << outcome.error().Text();
+    EXPECT_EQ(outcome->state, SnapshotState::kCommitted);
+    ExpectFrozenRestore(daemon, saved, 1);
+  }
+  EXPECT_EQ(FrozenInode(daemon, before), FrozenInode(daemon, last)) << "both buffers hold the same frozen tensors";
 }
 
 TEST(BelaydTest, AFrozenFileWhoseCheckpointWasRemovedIsWritten) {

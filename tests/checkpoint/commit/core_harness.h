@@ -54,7 +54,8 @@ class CoreHarness {
         replies[reply->ref.id] = reply->body;
       } else if (auto* allocate = std::get_if<AllocateStaging>(&action.what)) {
         orders.push_back(action);
-        if (auto_allocate) Send(StagingAllocated{allocate->ref, allocate->job, allocate->rank, std::nullopt});
+        if (auto_allocate)
+          Send(StagingAllocated{allocate->ref, allocate->job, allocate->rank, std::nullopt, allocate->buffer});
       } else {
         orders.push_back(std::move(action));
       }

@@ -142,13 +142,13 @@ TEST_F(RestartTest, WhatDoesNotFitTheFilesOrItselfIsNotTakenUp) {
   bad.slots[0].slot.bytes = bad.slots[0].slot.image_bytes = 4000;  // its file needs 4096
   EXPECT_NE(refused(Files(), bad).find("outside the staging memory"), std::string::npos);
   bad = good;
-  bad.slots[0].slot.files[0].name = "../../etc/passwd";
+  bad.slots[0].slot.buffers[0].files[0].name = "../../etc/passwd";
   refused(Files(), bad);
   bad = good;
-  bad.slots[0].slot.files[0].bytes = 100;  // the manifest says 4096
+  bad.slots[0].slot.buffers[0].files[0].bytes = 100;  // the manifest says 4096
   EXPECT_NE(refused(Files(), bad).find("other files"), std::string::npos);
   bad = good;
-  bad.slots[0].slot.records.reset();
+  bad.slots[0].slot.buffers[0].records.reset();
   EXPECT_NE(refused(Files(), bad).find("no records"), std::string::npos);
   bad = good;
   bad.memory->id.step = base::Step(200);

@@ -27,18 +27,18 @@ Handover Sample() {
   commit::StagingSlot full;
   full.bytes = full.image_bytes = 8192;
   full.numa_node = 1;
-  full.allocated = true;
-  full.holds = id;
-  full.files = {{"rank-00000.model.safetensors", 0, 4096, StepAndGeneration{base::Step(50), base::Generation(2)}},
-                {"rank-00000.optimizer.safetensors", 4096, 4000, {}}};
-  full.records = std::make_shared<const std::string>(std::string("\0\xff", 2));
+  full.buffers.resize(2);
+  full.buffers[1].holds = id;
+  full.buffers[1].files = {
+      {"rank-00000.model.safetensors", 0, 4096, StepAndGeneration{base::Step(50), base::Generation(2)}},
+      {"rank-00000.optimizer.safetensors", 4096, 4000, {}}};
+  full.buffers[1].records = std::make_shared<const std::string>(std::string("\0\xff", 2));
   full.former = commit::FormerHolder{base::Generation(4), 77};
   commit::StagingSlot empty;
   empty.bytes = 4096;
   empty.image_bytes = 16384;  // a window
-  empty.allocated = true;
   job.slots = {{base::Rank(0), full}, {base::Rank(1), empty}};
-  handover.jobs.push_back({job, {11, 12}});
+  handover.jobs.push_back({job, {11, 13, 12}});
   return handover;
 }
 
@@ -53,7 +53,7 @@ TEST(HandoverTest, WhatIsEncodedDecodesToTheSame) {
   EXPECT_TRUE(decoded->clients_awaited);
   EXPECT_TRUE(decoded->left_out.empty());
   ASSERT_EQ(decoded->jobs.size(), 1U);
-  EXPECT_EQ(decoded->jobs[0].descriptors, (std::vector<int>{11, 12}));
+  EXPECT_EQ(decoded->jobs[0].descriptors, (std::vector<int>{11, 13, 12}));
   const commit::HandedJob& job = decoded->jobs[0].job;
   EXPECT_EQ(job.key, (commit::JobKey{"vision", "gpt"}));
   EXPECT_EQ(job.generation, base::Generation(4));
@@ -68,14 +68,16 @@ TEST(HandoverTest, WhatIsEncodedDecodesToTheSame) {
   EXPECT_EQ(full.bytes, 8192U);
   EXPECT_EQ(full.image_bytes, 8192U);
   EXPECT_EQ(full.numa_node, 1);
-  EXPECT_EQ(full.holds, job.memory->id);
-  ASSERT_EQ(full.files.size(), 2U);
-  EXPECT_EQ(full.files[0].origin, (StepAndGeneration{base::Step(50), base::Generation(2)}));
-  EXPECT_EQ(full.files[1].offset, 4096U);
-  EXPECT_FALSE(full.files[1].origin);
-  EXPECT_EQ(*full.records, std::string("\0\xff", 2));
+  ASSERT_EQ(full.buffers.size(), 2U);
+  EXPECT_FALSE(full.buffers[0].holds);
+  EXPECT_EQ(full.buffers[1].holds, job.memory->id);
+  ASSERT_EQ(full.buffers[1].files.size(), 2U);
+  EXPECT_EQ(full.buffers[1].files[0].origin, (StepAndGeneration{base::Step(50), base::Generation(2)}));
+  EXPECT_EQ(full.buffers[1].files[1].offset, 4096U);
+  EXPECT_FALSE(full.buffers[1].files[1].origin);
+  EXPECT_EQ(*full.buffers[1].records, std::string("\0\xff", 2));
   EXPECT_EQ(full.former->pid, 77);
-  EXPECT_FALSE(job.slots[1].slot.holds);
+  EXPECT_FALSE(job.slots[1].slot.buffers.front().holds);
   EXPECT_FALSE(job.slots[1].slot.former);
   EXPECT_FALSE(job.slots[1].slot.numa_node);
   EXPECT_TRUE(job.slots[1].slot.IsWindow());
@@ -102,7 +104,7 @@ TEST(HandoverTest, AJobThatHasNoRoomIsLeftOutAndNamed) {
   Handover handover = Sample();
   handover.jobs.push_back(handover.jobs[0]);
   handover.jobs[0].job.key.job = "large";
-  handover.jobs[0].job.slots[0].slot.records = std::make_shared<const std::string>(5000, 'x');
+  handover.jobs[0].job.slots[0].slot.buffers[1].records = std::make_shared<const std::string>(5000, 'x');
   const std::string record = EncodeHandover(handover, 4000);
   EXPECT_LE(record.size(), 4000U);
   const auto decoded = DecodeHandover(record);

@@ -98,10 +98,10 @@ TEST_F(ScrubPlanTest, WhatWasGivenUpIsReadAgain) {
 }
 
 TEST_F(ScrubPlanTest, BeginsNothingWhileSomebodySavesOrRestores) {
-  state_.jobs[kB].snapshot.emplace();
+  state_.jobs[kB].snapshots[{}];
   EXPECT_TRUE(ScrubMustPause(state_));
   EXPECT_FALSE(Next());
-  state_.jobs[kB].snapshot.reset();
+  state_.jobs[kB].snapshots.clear();
   state_.connections[1].reading.insert({kA, Id(10)});
   EXPECT_TRUE(ScrubMustPause(state_));
   EXPECT_FALSE(Next());

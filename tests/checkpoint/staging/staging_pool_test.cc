@@ -68,8 +68,8 @@ std::size_t CountOf(const std::string& text, std::string_view word) {
 
 TEST(StagingPoolTest, TheTrainersBytesAreTheDaemonsBytes) {
   StagingPool pool(2);
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 8192));
-  const auto memory = pool.Find("default/gpt", Rank(0));
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 8192));
+  const auto memory = pool.Find({"default/gpt", Rank(0)});
   ASSERT_NE(memory, nullptr);
   const auto fd = memory->Descriptor();
   ASSERT_TRUE(fd);
@@ -82,8 +82,8 @@ TEST(StagingPoolTest, TheTrainersBytesAreTheDaemonsBytes) {
 TEST(StagingPoolTest, TouchingDoesNotChangeWhatATrainerWritesMeanwhile) {
   StagingPool pool(2);
   constexpr std::uint64_t kBytes = 64 * base::kMiB;
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), kBytes));
-  const auto memory = pool.Find("default/gpt", Rank(0));
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, kBytes));
+  const auto memory = pool.Find({"default/gpt", Rank(0)});
   for (std::size_t at = 0; at < kBytes; at += 512) memory->bytes()[at] = static_cast<std::byte>(at / 512 % 251);
   pool.WaitTouched();
   for (std::size_t at = 0; at < kBytes; at += 512) {
@@ -95,24 +95,24 @@ TEST(StagingPoolTest, MemoryOfAnotherPoolIsTakenUpAsItIs) {
   std::shared_ptr<StagingMemory> handed;
   {
     StagingPool old(1);
-    ASSERT_TRUE(old.Allocate("default/gpt", Rank(0), 8192));
-    old.Find("default/gpt", Rank(0))->bytes()[5000] = std::byte{42};
-    auto mapped = MapStaging(*old.Find("default/gpt", Rank(0))->Descriptor(), 8192);
+    ASSERT_TRUE(old.Allocate({"default/gpt", Rank(0)}, 8192));
+    old.Find({"default/gpt", Rank(0)})->bytes()[5000] = std::byte{42};
+    auto mapped = MapStaging(*old.Find({"default/gpt", Rank(0)})->Descriptor(), 8192);
     ASSERT_TRUE(mapped) << mapped.error().Text();
     handed = *std::move(mapped);
     EXPECT_FALSE(MapStaging(*handed->Descriptor(), 8193)) << "more than there is";
   }
   StagingPool pool(1);
-  pool.TakeUp("default/gpt", Rank(0), std::move(handed), std::nullopt);
+  pool.TakeUp({"default/gpt", Rank(0)}, std::move(handed), std::nullopt);
   pool.WaitTouched();
-  EXPECT_EQ(pool.Find("default/gpt", Rank(0))->bytes()[5000], std::byte{42});
+  EXPECT_EQ(pool.Find({"default/gpt", Rank(0)})->bytes()[5000], std::byte{42});
   EXPECT_FALSE(MapStaging(base::UniqueFd(), 10));
 }
 
 TEST(StagingPoolTest, ARestoresDescriptorCannotWrite) {
   StagingPool pool(1);
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 4096));
-  const auto fd = pool.Find("default/gpt", Rank(0))->ReadOnlyDescriptor();
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 4096));
+  const auto fd = pool.Find({"default/gpt", Rank(0)})->ReadOnlyDescriptor();
   ASSERT_TRUE(fd);
   EXPECT_FALSE(base::MapSharedMemory(fd->get(), 4096, base::MapAccess::kReadWrite));
   EXPECT_TRUE(base::MapSharedMemory(fd->get(), 4096, base::MapAccess::kRead));
@@ -120,39 +120,39 @@ TEST(StagingPoolTest, ARestoresDescriptorCannotWrite) {
 
 TEST(StagingPoolTest, FreedMemoryLivesWhileSomebodyHoldsIt) {
   StagingPool pool(1);
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 4096));
-  const auto memory = pool.Find("default/gpt", Rank(0));
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 4096));
+  const auto memory = pool.Find({"default/gpt", Rank(0)});
   memory->bytes()[0] = std::byte{7};
   pool.Free("default/gpt", Rank(0));
-  EXPECT_EQ(pool.Find("default/gpt", Rank(0)), nullptr);
+  EXPECT_EQ(pool.Find({"default/gpt", Rank(0)}), nullptr);
   EXPECT_EQ(memory->bytes()[0], std::byte{7});
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 4096));
-  EXPECT_EQ(pool.Find("default/gpt", Rank(0))->bytes()[0], std::byte{0}) << "new memory is zeroed";
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 4096));
+  EXPECT_EQ(pool.Find({"default/gpt", Rank(0)})->bytes()[0], std::byte{0}) << "new memory is zeroed";
 }
 
 TEST(StagingPoolTest, OwnersAndRanksAreApart) {
   StagingPool pool(1);
-  ASSERT_TRUE(pool.Allocate("default/a", Rank(0), 4096));
-  ASSERT_TRUE(pool.Allocate("default/a", Rank(1), 8192));
-  EXPECT_EQ(pool.Find("default/b", Rank(0)), nullptr);
-  EXPECT_EQ(pool.Find("default/a", Rank(1))->bytes().size(), 8192U);
-  EXPECT_EQ(pool.Find("default/a", Rank(0))->bytes().size(), 4096U);
+  ASSERT_TRUE(pool.Allocate({"default/a", Rank(0)}, 4096));
+  ASSERT_TRUE(pool.Allocate({"default/a", Rank(1)}, 8192));
+  EXPECT_EQ(pool.Find({"default/b", Rank(0)}), nullptr);
+  EXPECT_EQ(pool.Find({"default/a", Rank(1)})->bytes().size(), 8192U);
+  EXPECT_EQ(pool.Find({"default/a", Rank(0)})->bytes().size(), 4096U);
 }
 
 TEST(StagingPoolTest, AFailureIsAnErrorAndLeavesNothing) {
   StagingPool pool(1);
   ASSERT_TRUE(base::ArmFaults("staging.allocate=nospace"));
-  const base::Status made = pool.Allocate("default/gpt", Rank(0), 4096);
+  const base::Status made = pool.Allocate({"default/gpt", Rank(0)}, 4096);
   base::DisarmFaults();
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, base::Code::kNoSpace);
-  EXPECT_EQ(pool.Find("default/gpt", Rank(0)), nullptr);
+  EXPECT_EQ(pool.Find({"default/gpt", Rank(0)}), nullptr);
 }
 
 TEST(StagingPoolTest, MemoryIsBoundBeforeItIsTouchedAndTouchedOnThatNode) {
   PaperNuma numa;
   StagingPool pool(1, numa);
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 8192, 1));
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 8192, 1));
   pool.WaitTouched();
   EXPECT_THAT(numa.Asked(), testing::ElementsAre(std::pair(std::size_t{8192}, 1)));
   EXPECT_THAT(numa.CoresOf(), testing::ElementsAre(1));
@@ -161,7 +161,7 @@ TEST(StagingPoolTest, MemoryIsBoundBeforeItIsTouchedAndTouchedOnThatNode) {
 TEST(StagingPoolTest, MemoryThatMayLieAnywhereIsNotBound) {
   PaperNuma numa;
   StagingPool pool(1, numa);
-  ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 8192));
+  ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 8192));
   pool.WaitTouched();
   EXPECT_THAT(numa.Asked(), testing::IsEmpty());
   EXPECT_THAT(numa.CoresOf(), testing::IsEmpty());
@@ -172,10 +172,10 @@ TEST(StagingPoolTest, ABadNodeIsLoggedEachTimeAndTheMemoryIsThere) {
   {
     PaperNuma numa;
     StagingPool pool(1, numa);
-    ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 8192, 7));
-    ASSERT_TRUE(pool.Allocate("default/gpt", Rank(1), 8192, -3));
+    ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 8192, 7));
+    ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(1)}, 8192, -3));
     pool.WaitTouched();
-    pool.Find("default/gpt", Rank(1))->bytes()[0] = std::byte{1};
+    pool.Find({"default/gpt", Rank(1)})->bytes()[0] = std::byte{1};
   }
   const std::string said = log.End();
   EXPECT_EQ(CountOf(said, "staging_not_bound"), 2U) << said;
@@ -189,7 +189,7 @@ TEST(StagingPoolTest, AMachineThatRefusesIsLoggedOnce) {
       PaperNuma numa;
       numa.refusal = base::Error{code, "not here", nullptr};
       StagingPool pool(1, numa);
-      for (int rank = 0; rank < 3; ++rank) ASSERT_TRUE(pool.Allocate("default/gpt", Rank(rank), 8192, 0));
+      for (int rank = 0; rank < 3; ++rank) ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(rank)}, 8192, 0));
       pool.WaitTouched();
     }
     const std::string said = log.End();
@@ -202,8 +202,8 @@ TEST(StagingPoolTest, TheLogSaysWhereBoundMemoryLies) {
   {
     PaperNuma numa;
     StagingPool pool(1, numa);
-    ASSERT_TRUE(pool.Allocate("default/gpt", Rank(3), 8192, 0));
-    ASSERT_TRUE(pool.Allocate("default/gpt", Rank(4), 8192));
+    ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(3)}, 8192, 0));
+    ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(4)}, 8192));
     pool.WaitTouched();
   }
   const std::string said = log.End();
@@ -220,9 +220,9 @@ void ExpectOnItsNode(base::Numa& numa) {
   for (const base::NumaNode& node : nodes) {
     if (node.cores.empty()) continue;
     StagingPool pool(2, numa);
-    ASSERT_TRUE(pool.Allocate("default/gpt", Rank(0), 64 * base::kMiB, node.id));
+    ASSERT_TRUE(pool.Allocate({"default/gpt", Rank(0)}, 64 * base::kMiB, node.id));
     pool.WaitTouched();
-    const auto found = base::MachineNuma().Locate(pool.Find("default/gpt", Rank(0))->bytes());
+    const auto found = base::MachineNuma().Locate(pool.Find({"default/gpt", Rank(0)})->bytes());
     if (found.empty()) GTEST_SKIP() << "needs move_pages(2), which a container may refuse";
     ASSERT_TRUE(found.contains(node.id)) << node.id;
     EXPECT_GT(found.at(node.id), 32) << node.id;

@@ -88,6 +88,30 @@ TEST(SaveWorkerTest, UpdatesWaitForTheCopyButNotForTheCommit) {
   EXPECT_TRUE(worker.AwaitIdle(std::nullopt));
 }
 
+TEST(SaveWorkerTest, TheNextSaveIsCopiedWhileTheLastWaitsForItsCommit) {
+  GatedSnapshotter snapshotter;
+  snapshotter.state_ = SnapshotState::kSealed;
+  SaveWorker worker(base::SystemClock());
+  for (const int step : {5, 6}) {
+    worker.Start(SaveOf(snapshotter, step));
+    snapshotter.copying_.acquire();
+    EXPECT_FALSE(worker.Free());
+    snapshotter.may_copy_.release();
+    worker.AwaitCopied();
+    while (!worker.Free()) std::this_thread::yield();  // it still seals
+  }
+  EXPECT_EQ(snapshotter.seals_, 2);
+  EXPECT_TRUE(worker.TakeReports().empty());
+  EXPECT_FALSE(worker.Idle());
+  snapshotter.state_ = SnapshotState::kCommitted;
+  snapshotter.may_commit_.release();
+  ASSERT_TRUE(worker.AwaitIdle(std::nullopt));
+  const auto reports = worker.TakeReports();
+  ASSERT_EQ(reports.size(), 2U);
+  EXPECT_EQ(reports[0].step, base::Step(5));
+  EXPECT_EQ(reports[1].step, base::Step(6));
+}
+
 TEST(SaveWorkerTest, ATornCopyIsReportedAndNeverSealed) {
   GatedSnapshotter snapshotter;
   SaveWorker worker(base::SystemClock());
