@@ -1,7 +1,5 @@
 #include "checkpoint/cli/bench.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -9,7 +7,7 @@
 #include <vector>
 
 #include "checkpoint/format/digest.h"
-#include "runtime/base/environment.h"
+#include "runtime/base/disk_trial.h"
 #include "runtime/base/rng.h"
 #include "runtime/base/shared_memory.h"
 #include "runtime/base/units.h"
@@ -22,9 +20,8 @@ using base::Result;
 using base::Status;
 
 constexpr std::uint64_t kMemoryBytesMax = base::kGiB;
-constexpr std::uint64_t kPieceBytes = 128 * base::kMiB;  // as belayd writes
-constexpr std::uint64_t kSpareBytes = 64 * base::kMiB;   // stays free beside the file, as belayd keeps it
-constexpr int kRepeats = 3;                              // of what takes milliseconds: the best counts
+constexpr std::uint64_t kSpareBytes = 64 * base::kMiB;  // stays free beside the file, as belayd keeps it
+constexpr int kRepeats = 3;                             // of what takes milliseconds: the best counts
 
 class Bench {
  public:
@@ -114,53 +111,21 @@ class Bench {
   }
 
   Status MeasureDisk() {
-    const std::string path = base::Str(request_.folder, "/.belay-bench-", base::ProcessId(), "-", base::RandomSeed());
-    BELAY_ASSIGN(const auto file, files_.Open(path, {.mode = base::OpenOptions::Mode::kCreateExclusive, .bulk = true}));
-    BELAY_TRY(files_.Remove(path));  // the open file is all there is of it
-    Status status = file->Preallocate(request_.bytes);
-    BELAY_TRY(status);
+    BELAY_ASSIGN(auto trial, base::DiskTrial::Make(files_, clock_, {request_.folder, request_.bytes}, memory_.bytes()));
+    const auto rate = [&](double seconds) { return static_cast<double>(request_.bytes) / std::max(seconds, 1e-9); };
     said_("write");
-    double sync_seconds = 0;
-    figures_.write = Rate(request_.bytes, [&] {
-      status = InPieces([&](std::uint64_t at, std::span<std::byte> bytes) { return file->WriteAt(at, bytes); });
-    });
-    BELAY_TRY(status);
+    BELAY_ASSIGN(const double write, trial.Write());
+    figures_.write = rate(write);
     said_("sync");
-    const base::SteadyTime began = clock_.Now();
-    BELAY_TRY(file->Sync());
-    sync_seconds = std::chrono::duration<double>(clock_.Now() - began).count();
-    const double size = static_cast<double>(request_.bytes);
-    figures_.write_and_sync = size / (size / figures_.write + sync_seconds);
+    BELAY_ASSIGN(const double sync, trial.Sync());
+    figures_.write_and_sync = rate(write + sync);
     said_("read, direct");
-    BELAY_TRY(Read(*file, figures_.read_direct));
+    BELAY_ASSIGN(const double read, trial.Read());
+    figures_.read_direct = rate(read);
     said_("read, buffered");
-    base::UniqueFd again(::dup(file->Descriptor()));
-    if (!again.valid()) return base::Fail(Code::kUnsupported, "the file cannot be read through the page cache");
-    const auto buffered = base::FileFromDescriptor(std::move(again), path);
-    return Read(*buffered, figures_.read_buffered);
-  }
-
-  template <typename Move>
-  Status InPieces(const Move& move) {
-    const std::uint64_t piece = std::min<std::uint64_t>(kPieceBytes, figures_.memory_bytes);
-    for (std::uint64_t at = 0; at < request_.bytes; at += piece) {
-      const std::uint64_t bytes = std::min(piece, request_.bytes - at);
-      const std::uint64_t from = at % (figures_.memory_bytes / piece * piece);
-      BELAY_TRY(move(at, memory_.bytes().subspan(from, bytes)));
-    }
+    BELAY_ASSIGN(const double buffered, trial.ReadBuffered());
+    figures_.read_buffered = rate(buffered);
     return {};
-  }
-
-  Status Read(base::File& file, double& rate) {
-    Status status;
-    rate = Rate(request_.bytes, [&] {
-      status = InPieces([&](std::uint64_t at, std::span<std::byte> bytes) -> Status {
-        BELAY_ASSIGN(const std::size_t read, file.ReadAt(at, bytes));
-        if (read == bytes.size()) return {};
-        return base::Fail(Code::kIncomplete, "the file ends at byte ", at + read, " while it is read");
-      });
-    });
-    return status;
   }
 
   base::FileSystem& files_;

@@ -30,7 +30,7 @@ std::string ExistingFolder(base::FileSystem& files, std::string path) {
 Json DocumentOf(const BenchRequest& request, const std::string& writer, const BenchFigures& figures,
                 std::uint64_t state_bytes) {
   const BenchMeaning meaning = MeaningOf(figures, state_bytes);
-  const base::BulkShape shape = base::BulkTransferShape();
+  const base::BulkShape shape = base::BulkShape();
   return {{"folder", request.folder},
           {"writer", writer},
           {"block_bytes", shape.block_bytes},
@@ -58,7 +58,7 @@ Json DocumentOf(const BenchRequest& request, const std::string& writer, const Be
 
 void PrintText(const BenchRequest& request, const std::string& writer, const BenchFigures& figures,
                std::uint64_t state_bytes) {
-  const base::BulkShape shape = base::BulkTransferShape();
+  const base::BulkShape shape = base::BulkShape();
   Print(base::Str(request.folder, ": ", base::HumanBytes(request.bytes), " written by ", writer,
                   writer == "io_uring" ? base::Str(", blocks of ", base::HumanBytes(shape.block_bytes), ", ",
                                                    shape.queue_depth, " in flight")

@@ -1,8 +1,16 @@
 #include "runtime/base/file_system.h"
 
+#include <bit>
+
 #include "runtime/base/fault_points.h"
 
 namespace belay::base {
+
+bool IsUsable(const BulkShape& shape) {
+  return std::has_single_bit(shape.block_bytes) && shape.block_bytes >= kBulkBlockBytesMin &&
+         shape.block_bytes <= kBulkBlockBytesMax && shape.queue_depth >= 1 && shape.queue_depth <= kBulkQueueDepthMax &&
+         shape.block_bytes * shape.queue_depth <= kBulkInFlightBytesMax;
+}
 
 std::string ParentPath(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');

@@ -22,8 +22,21 @@
 
 #include "runtime/base/result.h"
 #include "runtime/base/unique_fd.h"
+#include "runtime/base/units.h"
 
 namespace belay::base {
+
+// How bulk transfers are cut up: so many blocks of so many bytes in flight at once.
+struct BulkShape {
+  std::uint64_t block_bytes = 4 * kMiB;
+  unsigned queue_depth = 16;
+  friend bool operator==(const BulkShape&, const BulkShape&) = default;
+};
+inline constexpr std::uint64_t kBulkBlockBytesMin = 256 * kKiB, kBulkBlockBytesMax = 16 * kMiB;
+inline constexpr unsigned kBulkQueueDepthMax = 64;
+inline constexpr std::uint64_t kBulkInFlightBytesMax = 256 * kMiB;
+// Blocks are a power of two, and all of it within the bounds above.
+bool IsUsable(const BulkShape& shape);
 
 class File {
  public:
@@ -48,10 +61,12 @@ class File {
 };
 
 struct OpenOptions {
-  enum class Mode : std::uint8_t { kRead, kCreateExclusive, kCreateOrTruncate, kAppend, kReadWrite };
+  // kNameless: in the folder of that path; nobody else sees it, and it is gone once it is closed, however that comes.
+  enum class Mode : std::uint8_t { kRead, kCreateExclusive, kCreateOrTruncate, kAppend, kReadWrite, kNameless };
   Mode mode = Mode::kRead;
   bool bulk = false;  // large streams: direct I/O where the file system has it, many blocks in flight, no page cache
   std::uint32_t permissions = 0600;
+  std::optional<BulkShape> shape = std::nullopt;  // of a bulk file; none: the device's
 };
 
 struct FileInfo {
@@ -68,6 +83,7 @@ struct FileInfo {
 struct SpaceInfo {
   std::uint64_t total_bytes = 0;
   std::uint64_t available_bytes = 0;  // to this user
+  std::uint64_t file_system_id = 0;   // most keep theirs over a restart of the machine, unlike FileInfo::device
 };
 
 class FileSystem {
@@ -86,6 +102,9 @@ class FileSystem {
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;  // names, sorted, without . and ..
   virtual Result<FileInfo> Stat(const std::string& path) = 0;
   virtual Result<SpaceInfo> Space(const std::string& path) = 0;
+  // How bulk files of this device (FileInfo::device) move from the next Open on; it must be usable. Those that have no
+  // devices take no notice.
+  virtual void SetBulkShape(std::uint64_t /*device*/, const BulkShape& /*shape*/) {}
 };
 
 // The machine's files; lives as long as the process.
@@ -98,13 +117,6 @@ std::unique_ptr<File> FileFromDescriptor(UniqueFd descriptor, const std::string&
 // Which way bulk transfers go in this folder on PosixFileSystem(): "io_uring", "direct" (threads with O_DIRECT, where
 // io_uring is refused) or "buffered" (with write-behind, where O_DIRECT is refused or means nothing, as on tmpfs).
 std::string_view BulkWriterName(const std::string& directory);
-
-// How bulk transfers are cut up: so many blocks of so many bytes in flight at once.
-struct BulkShape {
-  std::uint64_t block_bytes = 0;
-  unsigned queue_depth = 0;
-};
-BulkShape BulkTransferShape();
 
 // An advisory lock on a file (flock(2)), held until destroyed or the process ends, however it ends.
 class FileLock {

@@ -108,6 +108,21 @@ TYPED_TEST(FileSystemContract, OpenModesKeepTheirPromises) {
   EXPECT_EQ(*this->Open("a", Mode::kCreateOrTruncate)->Size(), 0U);
 }
 
+TYPED_TEST(FileSystemContract, ANamelessFileIsSeenByNobodyElse) {
+  EXPECT_CODE(this->files().Open(this->Path("none"), {.mode = Mode::kNameless}), kNotFound);
+  EXPECT_OK(this->files().MakeDirectory(this->Path("d"), 0700));
+  for (const bool bulk : {false, true}) {
+    auto file = this->Open("d", Mode::kNameless, bulk);
+    ASSERT_NE(file, nullptr);
+    EXPECT_OK(file->WriteAt(0, Bytes("hello")));
+    EXPECT_OK(file->Sync());
+    std::vector<std::byte> read(9);
+    EXPECT_EQ(*file->ReadAt(0, read), 5U);
+    EXPECT_TRUE(this->files().List(this->Path("d"))->empty());
+  }
+  EXPECT_OK(this->files().RemoveDirectory(this->Path("d")));
+}
+
 TYPED_TEST(FileSystemContract, AFileOpenedForReadingCannotBeWritten) {
   this->Write("a", "hello");
   EXPECT_CODE(this->Open("a", Mode::kRead)->WriteAt(0, Bytes("x")), kIo);

@@ -71,6 +71,7 @@ class FaultyFileSystem final : public FileSystem {
   Result<std::vector<std::string>> List(const std::string& path) override;
   Result<FileInfo> Stat(const std::string& path) override;
   Result<SpaceInfo> Space(const std::string& path) override;
+  void SetBulkShape(std::uint64_t device, const BulkShape& shape) override { files_.SetBulkShape(device, shape); }
 
  private:
   class FaultyFile;

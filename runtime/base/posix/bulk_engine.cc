@@ -49,33 +49,36 @@ TransferResult RunPlain(const Transfer& transfer) {
 
 namespace {
 
-Transfer Block(const Transfer& whole, std::size_t index) {
+Transfer Block(const Transfer& whole, std::size_t index, std::size_t block_bytes) {
   Transfer block = whole;
-  const std::size_t start = index * kBulkBlockBytes;
+  const std::size_t start = index * block_bytes;
   block.offset += start;
   block.data += start;
-  block.size = std::min(kBulkBlockBytes, whole.size - start);
+  block.size = std::min(block_bytes, whole.size - start);
   return block;
 }
 
 class ThreadEngine final : public BulkEngine {
  public:
+  explicit ThreadEngine(const BulkShape& shape)
+      : block_bytes_(shape.block_bytes), threads_(std::min<std::size_t>(kThreadsMax, shape.queue_depth)) {}
+
   TransferResult Run(const Transfer& transfer) override {
-    const std::size_t count = (transfer.size + kBulkBlockBytes - 1) / kBulkBlockBytes;
+    const std::size_t count = (transfer.size + block_bytes_ - 1) / block_bytes_;
     if (count <= 1) return RunPlain(transfer);
     std::atomic<std::size_t> next{0};
     std::atomic<bool> failed{false};
     std::vector<TransferResult> results(count);
     const auto work = [&] {
       for (std::size_t i = next++; i < count && !failed; i = next++) {
-        results[i] = RunPlain(Block(transfer, i));
+        results[i] = RunPlain(Block(transfer, i, block_bytes_));
         if (results[i].error != 0) failed = true;
       }
     };
     {
       std::vector<std::jthread> threads;
       try {
-        for (std::size_t i = 1; i < std::min<std::size_t>(kThreads, count); ++i) threads.emplace_back(work);
+        for (std::size_t i = 1; i < std::min(threads_, count); ++i) threads.emplace_back(work);
       } catch (const std::system_error&) {  // no more threads to be had: with fewer it only takes longer
       }
       work();
@@ -85,21 +88,24 @@ class ThreadEngine final : public BulkEngine {
     for (std::size_t i = 0; i < count; ++i) {
       if (all.error == 0) all.error = results[i].error;
       if (whole) all.bytes += results[i].bytes;
-      whole = whole && results[i].bytes == Block(transfer, i).size;
+      whole = whole && results[i].bytes == Block(transfer, i, block_bytes_).size;
     }
     return all;
   }
 
  private:
-  static constexpr std::size_t kThreads = 4;  // as many as keep one NVMe device busy with 4 MiB blocks
+  static constexpr std::size_t kThreadsMax = 4;  // as many as keep one NVMe device busy with 4 MiB blocks
+  const std::size_t block_bytes_, threads_;
 };
 
 class BufferedEngine final : public BulkEngine {
  public:
+  explicit BufferedEngine(const BulkShape& shape) : block_bytes_(shape.block_bytes), queue_depth_(shape.queue_depth) {}
+
   TransferResult Run(const Transfer& transfer) override {
     TransferResult all;
-    for (std::size_t i = 0; i * kBulkBlockBytes < transfer.size; ++i) {
-      const Transfer block = Block(transfer, i);
+    for (std::size_t i = 0; i * block_bytes_ < transfer.size; ++i) {
+      const Transfer block = Block(transfer, i, block_bytes_);
       const TransferResult moved = RunPlain(block);
       all.bytes += moved.bytes;
       all.error = moved.error;
@@ -112,20 +118,24 @@ class BufferedEngine final : public BulkEngine {
  private:
   // Starts this block's way to the disk and waits for the one a queue's depth earlier, so that dirty memory stays
   // bounded. Errors are left for Sync, which sees them all.
-  static void WriteBehind(const Transfer& transfer, std::size_t index) {
-    const Transfer block = Block(transfer, index);
+  void WriteBehind(const Transfer& transfer, std::size_t index) const {
+    const Transfer block = Block(transfer, index, block_bytes_);
     ::sync_file_range(block.fd, static_cast<off_t>(block.offset), static_cast<off_t>(block.size),
                       SYNC_FILE_RANGE_WRITE);
-    if (index < kBulkQueueDepth) return;
-    const Transfer old = Block(transfer, index - kBulkQueueDepth);
+    if (index < queue_depth_) return;
+    const Transfer old = Block(transfer, index - queue_depth_, block_bytes_);
     ::sync_file_range(old.fd, static_cast<off_t>(old.offset), static_cast<off_t>(old.size),
                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   }
+
+  const std::size_t block_bytes_, queue_depth_;
 };
 
 }  // namespace
 
-std::unique_ptr<BulkEngine> MakeThreadEngine() { return std::make_unique<ThreadEngine>(); }
-std::unique_ptr<BulkEngine> MakeBufferedEngine() { return std::make_unique<BufferedEngine>(); }
+std::unique_ptr<BulkEngine> MakeThreadEngine(const BulkShape& shape) { return std::make_unique<ThreadEngine>(shape); }
+std::unique_ptr<BulkEngine> MakeBufferedEngine(const BulkShape& shape) {
+  return std::make_unique<BufferedEngine>(shape);
+}
 
 }  // namespace belay::base

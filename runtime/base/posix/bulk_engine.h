@@ -1,4 +1,4 @@
-// How bulk files move their bytes: many 4 MiB blocks in flight. Inside runtime/base/posix only.
+// How bulk files move their bytes: many blocks in flight. Inside runtime/base/posix only.
 //
 // An engine belongs to one open file and runs on one thread at a time. Engines for direct I/O want the offset, the size
 // and the address to be multiples of kDirectAlignment; the file in front of them (posix_file_system.cc) sees to it.
@@ -9,10 +9,10 @@
 #include <memory>
 #include <string_view>
 
+#include "runtime/base/file_system.h"
+
 namespace belay::base {
 
-inline constexpr std::size_t kBulkBlockBytes = 4U * 1024 * 1024;
-inline constexpr unsigned kBulkQueueDepth = 16;
 inline constexpr std::size_t kDirectAlignment = 4096;
 
 enum class BulkMethod : std::uint8_t { kIoUring, kDirect, kBuffered };
@@ -39,12 +39,12 @@ class BulkEngine {
   virtual TransferResult Run(const Transfer& transfer) = 0;
 };
 
-// Null where the kernel or a sandbox refuses io_uring.
-std::unique_ptr<BulkEngine> MakeUringEngine();
-// A few threads with pread/pwrite.
-std::unique_ptr<BulkEngine> MakeThreadEngine();
+// All want a usable shape. Null where the kernel or a sandbox refuses io_uring.
+std::unique_ptr<BulkEngine> MakeUringEngine(const BulkShape& shape);
+// A few threads with pread/pwrite: fewer than the shape has in flight.
+std::unique_ptr<BulkEngine> MakeThreadEngine(const BulkShape& shape);
 // Through the page cache, with write-behind so that the final sync finds little to do.
-std::unique_ptr<BulkEngine> MakeBufferedEngine();
+std::unique_ptr<BulkEngine> MakeBufferedEngine(const BulkShape& shape);
 
 // All of it by pread/pwrite on the calling thread, interruptions and short transfers ridden out.
 TransferResult RunPlain(const Transfer& transfer);

@@ -18,7 +18,7 @@ namespace belay::base {
 
 namespace {
 
-constexpr std::size_t kBounceBytes = 4 * kBulkBlockBytes;
+constexpr std::size_t kBounceBytes = 16 * kMiB;
 
 bool Aligned(const void* address) { return reinterpret_cast<std::uintptr_t>(address) % kDirectAlignment == 0; }
 
@@ -32,17 +32,19 @@ bool LivesInMemory(int fd) {
 
 void AlignedDelete::operator()(std::byte* memory) const { std::free(memory); }
 
-void PosixFile::UseBulk(BulkMethod best, bool writable) {
+void PosixFile::UseBulk(BulkMethod best, bool writable, const BulkShape& shape) {
+  BELAY_CHECK(IsUsable(shape), "blocks of ", shape.block_bytes, " bytes, ", shape.queue_depth, " in flight");
+  shape_ = shape;
   method_ = BulkMethod::kBuffered;
-  engine_ = MakeBufferedEngine();
+  engine_ = MakeBufferedEngine(shape);
   if (best == BulkMethod::kBuffered || LivesInMemory(fd_.get())) return;
   // Through /proc: the same inode, even if the name has moved on.
   const std::string self = Str("/proc/self/fd/", fd_.get());
   UniqueFd direct(::open(self.c_str(), (writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC));
   if (!direct.valid()) return;
-  std::unique_ptr<BulkEngine> engine = best == BulkMethod::kIoUring ? MakeUringEngine() : nullptr;
+  std::unique_ptr<BulkEngine> engine = best == BulkMethod::kIoUring ? MakeUringEngine(shape) : nullptr;
   method_ = engine != nullptr ? BulkMethod::kIoUring : BulkMethod::kDirect;
-  engine_ = engine != nullptr ? std::move(engine) : MakeThreadEngine();
+  engine_ = engine != nullptr ? std::move(engine) : MakeThreadEngine(shape);
   direct_ = std::move(direct);
 }
 

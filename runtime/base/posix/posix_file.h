@@ -21,8 +21,9 @@ class PosixFile final : public File {
   PosixFile(std::string path, UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
 
   // Turns a fresh file into a bulk one, the best way up to `best` that works here.
-  void UseBulk(BulkMethod best, bool writable);
+  void UseBulk(BulkMethod best, bool writable, const BulkShape& shape);
   BulkMethod method() const { return method_; }
+  const BulkShape& shape() const { return shape_; }
 
   Status WriteAt(std::uint64_t offset, std::span<const std::byte> bytes) override;
   Result<std::size_t> ReadAt(std::uint64_t offset, std::span<std::byte> bytes) override;
@@ -43,6 +44,7 @@ class PosixFile final : public File {
   UniqueFd fd_;
   UniqueFd direct_;  // the same file with O_DIRECT; not valid: buffered
   BulkMethod method_ = BulkMethod::kBuffered;
+  BulkShape shape_;
   std::unique_ptr<BulkEngine> engine_;  // null: not bulk
   AlignedMemory bounce_;                // made when first needed
 };

@@ -8,11 +8,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <map>
+#include <mutex>
 
+#include "runtime/base/check.h"
 #include "runtime/base/posix/posix_file.h"
 
 namespace belay::base {
@@ -31,6 +35,8 @@ int FlagsOf(OpenOptions::Mode mode) {
       return O_RDWR | O_CREAT | O_APPEND;
     case OpenOptions::Mode::kReadWrite:
       return O_RDWR;
+    case OpenOptions::Mode::kNameless:
+      return O_RDWR | O_TMPFILE;
   }
   return O_RDONLY;
 }
@@ -43,6 +49,16 @@ Result<UniqueFd> OpenFd(const std::string& path, int flags, mode_t permissions =
   }
 }
 
+// Where the file system has no files without a name, one that loses it at once.
+Result<UniqueFd> OpenNameless(const std::string& folder, mode_t permissions) {
+  if (auto fd = OpenFd(folder, FlagsOf(OpenOptions::Mode::kNameless), permissions)) return fd;
+  static std::atomic<unsigned> made{0};
+  const std::string path = Str(folder, "/.belay-nameless-", ::getpid(), "-", ++made);
+  BELAY_ASSIGN(UniqueFd fd, OpenFd(path, FlagsOf(OpenOptions::Mode::kCreateExclusive), permissions));
+  if (::unlink(path.c_str()) != 0) return FailErrno(errno, "cannot take the name from " + path);
+  return fd;
+}
+
 Status Checked(int result, std::string_view verb, const std::string& path) {
   if (result == 0) return {};
   return FailErrno(errno, Str("cannot ", verb, ' ', path));
@@ -53,10 +69,13 @@ class RealFileSystem final : public FileSystem {
   explicit RealFileSystem(BulkMethod best) : best_(best) {}
 
   Result<std::unique_ptr<File>> Open(const std::string& path, const OpenOptions& options) override {
-    BELAY_ASSIGN(UniqueFd fd, OpenFd(path, FlagsOf(options.mode), options.permissions));
+    const bool nameless = options.mode == OpenOptions::Mode::kNameless;
+    BELAY_ASSIGN(UniqueFd fd, nameless ? OpenNameless(path, options.permissions)
+                                       : OpenFd(path, FlagsOf(options.mode), options.permissions));
+    const int number = fd.get();
     auto file = std::make_unique<PosixFile>(path, std::move(fd));
     if (options.bulk && options.mode != OpenOptions::Mode::kAppend) {
-      file->UseBulk(best_, options.mode != OpenOptions::Mode::kRead);
+      file->UseBulk(best_, options.mode != OpenOptions::Mode::kRead, options.shape.value_or(ShapeFor(number)));
     }
     return file;
   }
@@ -132,11 +151,29 @@ class RealFileSystem final : public FileSystem {
   Result<SpaceInfo> Space(const std::string& path) override {
     struct statvfs info {};
     if (::statvfs(path.c_str(), &info) != 0) return FailErrno(errno, "cannot ask for the free space of " + path);
-    return SpaceInfo{.total_bytes = info.f_blocks * info.f_frsize, .available_bytes = info.f_bavail * info.f_frsize};
+    return SpaceInfo{.total_bytes = info.f_blocks * info.f_frsize,
+                     .available_bytes = info.f_bavail * info.f_frsize,
+                     .file_system_id = info.f_fsid};
+  }
+
+  void SetBulkShape(std::uint64_t device, const BulkShape& shape) override {
+    BELAY_CHECK(IsUsable(shape), "blocks of ", shape.block_bytes, " bytes, ", shape.queue_depth, " in flight");
+    const std::scoped_lock lock(mutex_);
+    shapes_[device] = shape;
   }
 
  private:
+  BulkShape ShapeFor(int fd) {
+    struct stat info {};
+    if (::fstat(fd, &info) != 0) return {};
+    const std::scoped_lock lock(mutex_);
+    const auto found = shapes_.find(info.st_dev);
+    return found == shapes_.end() ? BulkShape() : found->second;
+  }
+
   const BulkMethod best_;
+  std::mutex mutex_;
+  std::map<std::uint64_t, BulkShape> shapes_;  // by device; guarded by mutex_
 };
 
 }  // namespace
@@ -149,20 +186,12 @@ FileSystem& PosixFileSystem() {
 }
 
 std::string_view BulkWriterName(const std::string& directory) {
-  // A file without a name, or where the file system has none such, one that is removed at once.
-  auto fd = OpenFd(directory, O_TMPFILE | O_RDWR, 0600);
-  if (!fd) {
-    const std::string path = Str(directory, "/.belay-probe-", ::getpid());
-    fd = OpenFd(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (!fd) return BulkMethodName(BulkMethod::kBuffered);
-    ::unlink(path.c_str());
-  }
+  auto fd = OpenNameless(directory, 0600);
+  if (!fd) return BulkMethodName(BulkMethod::kBuffered);
   PosixFile file(directory, *std::move(fd));
-  file.UseBulk(BulkMethod::kIoUring, true);
+  file.UseBulk(BulkMethod::kIoUring, true, BulkShape());
   return BulkMethodName(file.method());
 }
-
-BulkShape BulkTransferShape() { return {kBulkBlockBytes, kBulkQueueDepth}; }
 
 Result<std::optional<FileLock>> FileLock::TryAcquire(const std::string& path) {
   BELAY_ASSIGN(UniqueFd fd, OpenFd(path, O_RDWR | O_CREAT, 0600));

@@ -1,7 +1,6 @@
 #include <liburing.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <utility>
 #include <vector>
@@ -16,9 +15,9 @@ namespace {
 
 class UringEngine final : public BulkEngine {
  public:
-  static std::unique_ptr<BulkEngine> Make() {
-    std::unique_ptr<UringEngine> engine(new UringEngine());
-    if (::io_uring_queue_init(kBulkQueueDepth, &engine->ring_, 0) != 0) return nullptr;
+  static std::unique_ptr<BulkEngine> Make(const BulkShape& shape) {
+    std::unique_ptr<UringEngine> engine(new UringEngine(shape));
+    if (::io_uring_queue_init(shape.queue_depth, &engine->ring_, 0) != 0) return nullptr;
     engine->open_ = true;
     return engine;
   }
@@ -35,8 +34,8 @@ class UringEngine final : public BulkEngine {
     end_ = transfer.size;
     std::size_t next = 0;
     while (in_flight_ > 0 || (error_ == 0 && next < transfer.size)) {
-      while (error_ == 0 && next < transfer.size && in_flight_ < kBulkQueueDepth) {
-        const std::size_t size = std::min(kBulkBlockBytes, transfer.size - next);
+      while (error_ == 0 && next < transfer.size && in_flight_ < slots_.size()) {
+        const std::size_t size = std::min(block_bytes_, transfer.size - next);
         Submit(FreeSlot(), {next, transfer.data + next, size});
         next += size;
       }
@@ -55,7 +54,7 @@ class UringEngine final : public BulkEngine {
     std::size_t size = 0;  // 0: slot is free
   };
 
-  UringEngine() = default;
+  explicit UringEngine(const BulkShape& shape) : block_bytes_(shape.block_bytes), slots_(shape.queue_depth) {}
 
   // The kernel takes no more requests (it has no memory, say): the transfer fails with its reason. What it took already
   // still uses the memory and is waited for; what it did not lies in the ring, which is made anew.
@@ -66,9 +65,9 @@ class UringEngine final : public BulkEngine {
       SystemClock().SleepFor(std::chrono::milliseconds(1));
     }
     in_flight_ = 0;
-    slots_ = {};
+    std::ranges::fill(slots_, Block{});
     ::io_uring_queue_exit(&ring_);
-    open_ = ::io_uring_queue_init(kBulkQueueDepth, &ring_, 0) == 0;
+    open_ = ::io_uring_queue_init(static_cast<unsigned>(slots_.size()), &ring_, 0) == 0;
     return {error, 0};
   }
 
@@ -140,6 +139,7 @@ class UringEngine final : public BulkEngine {
     return false;
   }
 
+  const std::size_t block_bytes_;
   io_uring ring_{};
   bool open_ = false;
   Transfer::Kind kind_ = Transfer::Kind::kRead;
@@ -148,11 +148,11 @@ class UringEngine final : public BulkEngine {
   int error_ = 0;
   std::size_t end_ = 0;  // where the file ended, counted in the transfer
   unsigned in_flight_ = 0;
-  std::array<Block, kBulkQueueDepth> slots_{};
+  std::vector<Block> slots_;  // as many as may be in flight
 };
 
 }  // namespace
 
-std::unique_ptr<BulkEngine> MakeUringEngine() { return UringEngine::Make(); }
+std::unique_ptr<BulkEngine> MakeUringEngine(const BulkShape& shape) { return UringEngine::Make(shape); }
 
 }  // namespace belay::base

@@ -200,6 +200,12 @@ Result<std::unique_ptr<File>> MemFileSystem::Open(const std::string& path, const
   using Mode = OpenOptions::Mode;
   const std::scoped_lock lock(mutex_);
   auto node = Find(path);
+  if (options.mode == Mode::kNameless) {
+    BELAY_TRY(node);
+    if (!(*node)->is_directory) return FailErrno(ENOTDIR, path);
+    BELAY_TRY(CheckWritable(path));
+    return std::make_unique<MemFile>(*this, path, NewNode(false, options.permissions), options.mode);
+  }
   if (!node && node.error().code != Code::kNotFound) return tl::unexpected(node.error());
   const bool exists = node.has_value();
   if (options.mode != Mode::kRead) BELAY_TRY(CheckWritable(path));

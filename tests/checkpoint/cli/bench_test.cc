@@ -60,7 +60,7 @@ TEST(BenchTest, TheFileHasNoNameWhileItIsMeasured) {
 TEST(BenchTest, AFailingDiskIsAnErrorAndLeavesNothing) {
   const ScratchFolder scratch;
   base::FaultyFileSystem files(base::PosixFileSystem());
-  files.Add({.path_contains = ".belay-bench", .operation = base::FileOperation::kSync, .code = base::Code::kIo});
+  files.Add({.path_contains = scratch.path(), .operation = base::FileOperation::kSync, .code = base::Code::kIo});
   const auto figures = cli::RunBench(files, base::SystemClock(), {scratch.path(), 16 * base::kMiB, 1}, [](auto) {});
   ASSERT_FALSE(figures);
   EXPECT_EQ(figures.error().code, base::Code::kIo);

@@ -14,13 +14,15 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/base/units.h"
 #include "tests/runtime/base/test_util.h"
 #include "tests/runtime/base/thread_famine.h"
 
 namespace belay::base {
 namespace {
 
-constexpr std::size_t kBytes = 5 * kBulkBlockBytes;
+const BulkShape kShape;
+constexpr std::size_t kBytes = 5 * 4 * kMiB;
 
 // A file in memory that has no name.
 int ScratchFile() { return ::memfd_create("bulk", MFD_CLOEXEC); }
@@ -38,7 +40,7 @@ bool WritesAndReads(BulkEngine& engine) {
 }
 
 [[noreturn]] void RunWithoutHelpers() {
-  const auto engine = MakeThreadEngine();
+  const auto engine = MakeThreadEngine(kShape);
   const int fd = ScratchFile();
   auto* data =
       static_cast<std::byte*>(::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -51,6 +53,30 @@ TEST(BulkEngineDeathTest, TheThreadEngineGoesOnWithTheThreadsItHas) {
   if (!kThreadFamineIsSurvivable) GTEST_SKIP() << "a sanitizer does not outlive a lack of address space";
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_EXIT(RunWithoutHelpers(), testing::ExitedWithCode(0), "");
+}
+
+TEST(BulkEngineTest, EveryShapeMovesTheSameBytes) {
+  const BulkShape shapes[] = {
+      {kBulkBlockBytesMin, 1}, {kMiB, 32}, {kMiB, kBulkQueueDepthMax}, {kBulkBlockBytesMax, 16}};
+  for (const BulkShape& shape : shapes) {
+    SCOPED_TRACE(shape.block_bytes);
+    if (const auto engine = MakeUringEngine(shape)) EXPECT_TRUE(WritesAndReads(*engine));
+    EXPECT_TRUE(WritesAndReads(*MakeThreadEngine(shape)));
+    EXPECT_TRUE(WritesAndReads(*MakeBufferedEngine(shape)));
+  }
+}
+
+TEST(BulkShapeTest, HasBounds) {
+  EXPECT_TRUE(IsUsable(BulkShape()));
+  EXPECT_TRUE(IsUsable({kBulkBlockBytesMin, 1}));
+  EXPECT_TRUE(IsUsable({kBulkBlockBytesMax, 16}));
+  EXPECT_TRUE(IsUsable({4 * kMiB, kBulkQueueDepthMax}));
+  EXPECT_FALSE(IsUsable({kBulkBlockBytesMin / 2, 1}));
+  EXPECT_FALSE(IsUsable({2 * kBulkBlockBytesMax, 1}));
+  EXPECT_FALSE(IsUsable({3 * kMiB, 16})) << "no power of two";
+  EXPECT_FALSE(IsUsable({4 * kMiB, 0}));
+  EXPECT_FALSE(IsUsable({kBulkBlockBytesMin, kBulkQueueDepthMax + 1}));
+  EXPECT_FALSE(IsUsable({kBulkBlockBytesMax, 17})) << "too much in flight";
 }
 
 // io_uring_enter fails from now on.
@@ -67,7 +93,7 @@ bool RefuseRequests(int error) {
 
 // 0: as it should be; 100: there is no io_uring here, or nothing may be refused.
 [[noreturn]] void RunWhereTheKernelTakesNoRequests() {
-  const auto engine = MakeUringEngine();
+  const auto engine = MakeUringEngine(kShape);
   if (engine == nullptr) ::_exit(100);
   if (!WritesAndReads(*engine)) ::_exit(1);
   if (!RefuseRequests(ENOMEM)) ::_exit(100);

@@ -64,6 +64,23 @@ TEST(PosixFileTest, TwoBulkFilesAtOnceDoNotDisturbEachOther) {
   EXPECT_EQ(*ReadWholeFile(PosixFileSystem(), folder / "b", kGiB), bs);
 }
 
+TEST(PosixFileTest, BulkFilesHaveTheShapeOfTheirDevice) {
+  ScratchFolder folder;
+  const auto files = MakePosixFileSystem(BulkMethod::kIoUring);
+  const auto shape_of = [&](const OpenOptions& options) {
+    auto file = files->Open(folder.path(), options);
+    EXPECT_OK(file);
+    return static_cast<PosixFile&>(**file).shape();
+  };
+  const BulkShape set{kMiB, 8}, asked{8 * kMiB, 2};
+  EXPECT_EQ(shape_of({.mode = Mode::kNameless, .bulk = true}), BulkShape());
+  const std::uint64_t device = files->Stat(folder.path())->device;
+  files->SetBulkShape(device + 1, asked);
+  files->SetBulkShape(device, set);
+  EXPECT_EQ(shape_of({.mode = Mode::kNameless, .bulk = true}), set);
+  EXPECT_EQ(shape_of({.mode = Mode::kNameless, .bulk = true, .shape = asked}), asked);
+}
+
 TEST(PosixFileTest, ClosedFilesGiveTheirDescriptorsBack) {
   ScratchFolder folder;
   const auto open_now = [] { return PosixFileSystem().List("/proc/self/fd")->size(); };
