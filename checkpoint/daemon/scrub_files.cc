@@ -21,8 +21,8 @@ constexpr std::size_t kPieceBytes = 128 * base::kMiB;
 
 // Fills `bytes` from the file; kCancelled if the gate closes, kIncomplete if the file ends before.
 Status Read(base::File& file, const std::string& name, std::uint64_t offset, std::span<std::byte> bytes,
-            ScrubGate& gate) {
-  if (!gate.Pass(bytes.size())) return Fail(Code::kCancelled, "reading ", name, " was given up");
+            const Passage& passage) {
+  if (!passage.Pass(bytes.size())) return Fail(Code::kCancelled, "reading ", name, " was given up");
   BELAY_ASSIGN(const std::size_t read, file.ReadAt(offset, bytes));
   if (read < bytes.size()) return Fail(Code::kIncomplete, name, " ends at byte ", offset + read, " while it is read");
   return {};
@@ -39,12 +39,12 @@ std::string TensorAt(const ShardPlan& plan, std::uint64_t begin) {
   return {};
 }
 
-Status CheckShard(base::File& file, const ManifestFile& expected, ScrubGate& gate) {
+Status CheckShard(base::File& file, const ManifestFile& expected, const Passage& passage) {
   if (expected.header_bytes < 8 || expected.header_bytes > std::min(expected.bytes, 8 + kShardHeaderBytesMax)) {
     return Fail(Code::kCorrupt, "the manifest gives ", expected.name, " a header of ", expected.header_bytes, " bytes");
   }
   std::vector<std::byte> start(expected.header_bytes);
-  BELAY_TRY(Read(file, expected.name, 0, start, gate));
+  BELAY_TRY(Read(file, expected.name, 0, start, passage));
   if (Sha256Hex(std::span<const std::byte>(start)) != expected.header_sha256) {
     return Fail(Code::kCorrupt, expected.name, " is damaged: its header (file bytes 0 to ", expected.header_bytes,
                 ") does not match the manifest");
@@ -60,7 +60,7 @@ Status CheckShard(base::File& file, const ManifestFile& expected, ScrubGate& gat
   for (std::size_t chunk = 0; chunk < header->digests.size(); ++chunk) {
     const std::uint64_t begin = chunk * kChunkBytes;
     const auto bytes = std::span(buffer).first(std::min(kChunkBytes, plan.data_bytes - begin));
-    BELAY_TRY(Read(file, expected.name, plan.header_bytes + begin, bytes, gate));
+    BELAY_TRY(Read(file, expected.name, plan.header_bytes + begin, bytes, passage));
     if (DigestChunk(bytes) == header->digests[chunk]) continue;
     return Fail(Code::kCorrupt, expected.name, " is damaged: the digest of file bytes ", plan.header_bytes + begin,
                 " to ", plan.header_bytes + begin + bytes.size(), TensorAt(plan, begin), " does not match");
@@ -68,10 +68,10 @@ Status CheckShard(base::File& file, const ManifestFile& expected, ScrubGate& gat
   return {};
 }
 
-Status CheckRecords(base::File& file, const ManifestFile& expected, ScrubGate& gate) {
+Status CheckRecords(base::File& file, const ManifestFile& expected, const Passage& passage) {
   if (expected.bytes > kRecordsBytesMax) return Fail(Code::kCorrupt, "the manifest gives ", expected.name, " too much");
   std::vector<std::byte> bytes(expected.bytes);
-  BELAY_TRY(Read(file, expected.name, 0, bytes, gate));
+  BELAY_TRY(Read(file, expected.name, 0, bytes, passage));
   if (Sha256Hex(std::span<const std::byte>(bytes)) == expected.header_sha256) return {};
   return Fail(Code::kCorrupt, expected.name, " is damaged: its ", expected.bytes,
               " bytes do not match the manifest's digest");
@@ -85,18 +85,21 @@ base::Result<Manifest> ReadManifest(base::FileSystem& files, const std::string& 
   return manifest;
 }
 
-Status WriteAnew(base::FileSystem& files, const std::string& path, std::span<const std::byte> image) {
+Status WriteAnew(base::FileSystem& files, const std::string& path, std::span<const std::byte> image,
+                 const Passage& passage) {
   BELAY_ASSIGN(auto file, files.Open(path, {.mode = base::OpenOptions::Mode::kCreateOrTruncate, .bulk = true}));
   if (!image.empty()) BELAY_TRY(file->Preallocate(image.size()));
   for (std::size_t at = 0; at < image.size(); at += kPieceBytes) {
-    BELAY_TRY(file->WriteAt(at, image.subspan(at, std::min(kPieceBytes, image.size() - at))));
+    const auto piece = image.subspan(at, std::min(kPieceBytes, image.size() - at));
+    if (!passage.Pass(piece.size())) return Fail(Code::kCancelled, "writing ", path, " was given up");
+    BELAY_TRY(file->WriteAt(at, piece));
   }
   BELAY_TRY(file->Sync());
   return file->Close();
 }
 
 Status RepairOrFail(base::FileSystem& files, const std::string& directory, const commit::RepairFile& order,
-                    std::span<const std::byte> staging) {
+                    std::span<const std::byte> staging, BackgroundGate& gate) {
   BELAY_ASSIGN(const std::string path, spread::PlaceOfFile(files, directory + "/" + order.file.name));
   BELAY_ASSIGN(const Manifest manifest, DecodeManifest(order.manifest));
   if (order.file.name == kManifestName) return base::WriteFileDurably(files, path, order.manifest);
@@ -113,10 +116,10 @@ Status RepairOrFail(base::FileSystem& files, const std::string& directory, const
     image = staging.subspan(order.file.offset, order.file.bytes);
   }
   const std::string temporary = path + ".tmp";
-  Status written = WriteAnew(files, temporary, image);
+  const Passage passage(gate, Passage::Haste::kMemoryMayGo);
+  Status written = WriteAnew(files, temporary, image, passage);
   if (written) written = base::FaultPoint("repair.after_sync");
-  ScrubGate no_brake(base::SystemClock(), 0);  // the memory may go at any moment
-  if (written) written = CheckFile(files, temporary, *expected, no_brake);
+  if (written) written = CheckFile(files, temporary, *expected, passage);
   if (!written) {
     base::IgnoreError(files.Remove(temporary), "it may not be there");
     return written;
@@ -127,33 +130,8 @@ Status RepairOrFail(base::FileSystem& files, const std::string& directory, const
 
 }  // namespace
 
-bool ScrubGate::Pass(std::uint64_t bytes) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return closed_ || !paused_; });
-  const base::SteadyTime until = pace_.Take(bytes, clock_.Now());
-  changed_.wait_until(lock, until, [this] { return closed_; });
-  changed_.wait(lock, [this] { return closed_ || !paused_; });  // it may have begun meanwhile
-  return !closed_;
-}
-
-void ScrubGate::SetPaused(bool paused) {
-  {
-    const std::scoped_lock lock(mutex_);
-    if (paused_ == paused) return;
-    paused_ = paused;
-  }
-  changed_.notify_all();
-}
-
-void ScrubGate::Close() {
-  {
-    const std::scoped_lock lock(mutex_);
-    closed_ = true;
-  }
-  changed_.notify_all();
-}
-
-Status CheckFile(base::FileSystem& files, const std::string& path, const ManifestFile& expected, ScrubGate& gate) {
+Status CheckFile(base::FileSystem& files, const std::string& path, const ManifestFile& expected,
+                 const Passage& passage) {
   auto file = files.Open(path, {.bulk = expected.kind == "shard"});
   if (!file && file.error().code == Code::kNotFound) return Fail(Code::kIncomplete, expected.name, " is missing");
   if (!file) return tl::unexpected(file.error());
@@ -162,10 +140,11 @@ Status CheckFile(base::FileSystem& files, const std::string& path, const Manifes
     return Fail(bytes < expected.bytes ? Code::kIncomplete : Code::kCorrupt, expected.name, " has ", bytes,
                 " bytes instead of ", expected.bytes);
   }
-  return expected.kind == "shard" ? CheckShard(**file, expected, gate) : CheckRecords(**file, expected, gate);
+  return expected.kind == "shard" ? CheckShard(**file, expected, passage) : CheckRecords(**file, expected, passage);
 }
 
-ScrubResult Scrub(base::FileSystem& files, const std::string& directory, const ScrubOrder& order, ScrubGate& gate) {
+ScrubResult Scrub(base::FileSystem& files, const std::string& directory, const ScrubOrder& order,
+                  BackgroundGate& gate) {
   ScrubResult result{order, {}, 0, std::nullopt, false};
   const auto manifest = ReadManifest(files, directory);
   if (!manifest && manifest.error().code == Code::kNotFound) return result;  // it has been removed
@@ -193,9 +172,10 @@ ScrubResult Scrub(base::FileSystem& files, const std::string& directory, const S
 }
 
 commit::RepairFinished Repair(base::FileSystem& files, const std::string& directory, const commit::RepairFile& order,
-                              std::span<const std::byte> staging) {
+                              std::span<const std::byte> staging, BackgroundGate& gate) {
   commit::RepairFinished finished{order.job, order.id, order.file.name, order.damage, std::nullopt};
-  if (auto repaired = RepairOrFail(files, directory, order, staging); !repaired) finished.error = repaired.error();
+  if (auto repaired = RepairOrFail(files, directory, order, staging, gate); !repaired)
+    finished.error = repaired.error();
   return finished;
 }
 

@@ -40,7 +40,7 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
       publisher_(files, clock, folders_, *index_, options_.uid),
       core_(options_.core, std::move(catalogue), clock.Now()),
       scrub_plan_(options_.scrub, StoredProgress(*index_), clock.Now()),
-      scrub_gate_(clock, options_.scrub.bytes_per_second),
+      gate_(clock, options_.scrub.bytes_per_second),
       lost_(options_.restart.lost),
       parts_(std::move(parts)) {
   for (const commit::HandedJob& job : handed) TakeUp(job);
@@ -48,7 +48,7 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
 
 Service::~Service() {
   parts_.clients->Stop();
-  scrub_gate_.Close();
+  gate_.Close();
 }
 
 void Service::Stop() { Post(commit::Event(commit::StopSignal{})); }
@@ -90,7 +90,7 @@ void Service::Run() {
     Handle(event);
   }
   parts_.clients->Stop();
-  scrub_gate_.Close();
+  gate_.Close();
 }
 
 bool Service::Turn() {
@@ -137,14 +137,14 @@ void Service::Take(const ScrubResult& result) {
 
 // After every event: saves and restores come first, then the next file is read, if one is due.
 void Service::Scrub() {
-  scrub_gate_.SetPaused(ScrubMustPause(core_.state()));
+  gate_.SetPaused(ScrubMustPause(core_.state()));
   const bool was_under_way = scrub_plan_.progress().under_way;
   auto order = scrub_plan_.Next(core_.state(), clock_.Now(), clock_.WallNow());
   const ScrubProgress& progress = scrub_plan_.progress();
   if (order) {
     parts_.scrubbing->Submit([this, order = *std::move(order)] {
       base::LetOthersGoFirst();
-      Post(checkpoint::Scrub(files_, folders_.Checkpoint(order.job, order.id), order, scrub_gate_));
+      Post(checkpoint::Scrub(files_, folders_.Checkpoint(order.job, order.id), order, gate_));
     });
   } else if (was_under_way && !progress.under_way) {
     base::LogInfo("scrubbed", {{"files", progress.files},
@@ -340,7 +340,7 @@ void Service::Perform(commit::RepairFile& order) {
   auto memory = parts_.staging->Find({OwnerName(order.job), order.file.rank, order.file.buffer});
   parts_.scrubbing->Submit([this, memory = std::move(memory), order = std::move(order)] {
     const std::span<const std::byte> bytes = memory ? memory->bytes() : std::span<std::byte>();
-    Post(Repair(files_, folders_.Checkpoint(order.job, order.id), order, bytes));
+    Post(Repair(files_, folders_.Checkpoint(order.job, order.id), order, bytes, gate_));
   });
 }
 

@@ -21,6 +21,7 @@
 
 #include "checkpoint/commit/core.h"
 #include "checkpoint/commit/handover.h"
+#include "checkpoint/daemon/background_gate.h"
 #include "checkpoint/daemon/connection_hub.h"
 #include "checkpoint/daemon/publisher.h"
 #include "checkpoint/daemon/scrub_files.h"
@@ -106,7 +107,7 @@ class Service {
   Publisher publisher_;
   commit::Core core_;     // loop thread only
   ScrubPlan scrub_plan_;  // loop thread only
-  ScrubGate scrub_gate_;
+  BackgroundGate gate_;
   bool exiting_ = false;  // loop thread only
   bool restart_ = false;  // set with exiting_
   // What was taken up from the belayd before, set once.

@@ -51,7 +51,7 @@ class ScrubFilesTest : public testing::Test {
   const std::map<std::string, std::string> sample_ = test::SampleCheckpoint();
   base::MemFileSystem memory_;
   base::FaultyFileSystem files_{memory_};
-  ScrubGate gate_{base::SystemClock(), 0};
+  BackgroundGate gate_{base::SystemClock(), 0};
 };
 
 TEST_F(ScrubFilesTest, GoodFilesAreReadOneByOne) {
@@ -126,7 +126,7 @@ TEST_F(ScrubFilesTest, AClosedGateGivesUp) {
 
 TEST_F(ScrubFilesTest, ADamagedFileIsWrittenAnewFromMemory) {
   Damage(kShard);
-  const auto finished = Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard));
+  const auto finished = Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard), gate_);
   EXPECT_FALSE(finished.error) << finished.error->Text();
   EXPECT_TRUE(Content(kShard) == sample_.at(kShard));
   memory_.Crash();
@@ -140,9 +140,9 @@ TEST_F(ScrubFilesTest, RecordsAndTheManifestAreRepairedToo) {
   Damage("manifest.json");
   commit::RepairFile order = OrderFor(records);
   order.file.records = std::make_shared<const std::string>(sample_.at(records));
-  EXPECT_FALSE(Repair(files_, kFolder, order, {}).error);
+  EXPECT_FALSE(Repair(files_, kFolder, order, {}, gate_).error);
   EXPECT_EQ(Content(records), sample_.at(records));
-  EXPECT_FALSE(Repair(files_, kFolder, OrderFor("manifest.json"), {}).error);
+  EXPECT_FALSE(Repair(files_, kFolder, OrderFor("manifest.json"), {}, gate_).error);
   EXPECT_EQ(Content("manifest.json"), sample_.at("manifest.json"));
 }
 
@@ -151,8 +151,8 @@ TEST_F(ScrubFilesTest, MemoryThatChangedMeanwhileReplacesNothing) {
   const std::string damaged = Content(kShard);
   auto staging = StagingWith(kShard);
   staging.back() ^= std::byte{2};
-  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), staging).error);
-  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), std::span(staging).first(5000)).error);
+  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), staging, gate_).error);
+  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), std::span(staging).first(5000), gate_).error);
   EXPECT_TRUE(Content(kShard) == damaged);
   EXPECT_FALSE(base::Exists(memory_, Path(std::string(kShard) + ".tmp")));
 }
@@ -160,7 +160,20 @@ TEST_F(ScrubFilesTest, MemoryThatChangedMeanwhileReplacesNothing) {
 TEST_F(ScrubFilesTest, ARepairThatFailsLeavesNothing) {
   Damage(kShard);
   ASSERT_OK(base::ArmFaults("repair.after_sync=io"));
-  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard)).error);
+  EXPECT_TRUE(Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard), gate_).error);
+  EXPECT_FALSE(base::Exists(memory_, Path(std::string(kShard) + ".tmp")));
+}
+
+TEST_F(ScrubFilesTest, ARepairDoesNotWaitForTheRateAndStopsWithTheDaemon) {
+  Damage(kShard);
+  BackgroundGate slow(base::SystemClock(), 1);  // a byte a second
+  EXPECT_FALSE(Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard), slow).error);
+  EXPECT_TRUE(Content(kShard) == sample_.at(kShard));
+  Damage(kShard);
+  slow.Close();
+  const auto given_up = Repair(files_, kFolder, OrderFor(kShard), StagingWith(kShard), slow);
+  ASSERT_TRUE(given_up.error);
+  EXPECT_EQ(given_up.error->code, Code::kCancelled);
   EXPECT_FALSE(base::Exists(memory_, Path(std::string(kShard) + ".tmp")));
 }
 
