@@ -13,6 +13,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::size_t kIdBytes = 16;
+constexpr std::uint32_t kDeviceRecordSchema = 1;
 
 // Big-endian, so that byte order is number order.
 void AppendBigEndian(std::string& key, std::uint64_t value, int bytes) {
@@ -58,6 +59,16 @@ base::Result<T> Decode(std::string_view value, const char* what, T (*read)(const
   } catch (const std::exception& error) {
     return base::Fail(Code::kCorrupt, "a ", what, " record of the index does not decode: ", error.what());
   }
+}
+
+json ShapeFields(const base::BulkShape& shape) {
+  return {{"block_bytes", shape.block_bytes}, {"queue_depth", shape.queue_depth}};
+}
+
+base::BulkShape ShapeOf(const json& fields) {
+  const base::BulkShape shape{Whole<std::uint64_t>(fields, "block_bytes"), Whole<unsigned>(fields, "queue_depth")};
+  if (!base::IsUsable(shape)) throw std::out_of_range("it has a shape that bulk files cannot have");
+  return shape;
 }
 
 }  // namespace
@@ -123,6 +134,44 @@ base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view valu
   });
 }
 
+std::string DeviceRecordKey(std::uint64_t file_system_id, std::string_view folder) {
+  std::string key(kDevicePrefix);
+  AppendBigEndian(key, file_system_id, 8);
+  return key.append(folder);
+}
+
+std::string EncodeDeviceRecord(const DeviceRecord& record) {
+  json fields = ShapeFields(record.shape);
+  fields["schema"] = kDeviceRecordSchema;
+  fields["measured"] = record.measured_unix;
+  fields["version"] = record.version;
+  fields["speeds"] = json::array();
+  for (const ShapeSpeed& speed : record.speeds) {
+    json& one = fields["speeds"].emplace_back(ShapeFields(speed.shape));
+    one["write"] = speed.write;
+    one["read"] = speed.read;
+  }
+  return fields.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+base::Result<DeviceRecord> DecodeDeviceRecord(std::string_view value) {
+  BELAY_ASSIGN(const auto schema, Decode<std::uint32_t>(value, "device", [](const json& fields) {
+                 return Whole<std::uint32_t>(fields, "schema");
+               }));
+  if (schema != kDeviceRecordSchema) {
+    return base::Fail(Code::kFormatVersion, "a device record of the index has schema ", schema, ", this belay knows ",
+                      kDeviceRecordSchema);
+  }
+  return Decode<DeviceRecord>(value, "device", [](const json& fields) {
+    DeviceRecord record{
+        Whole<std::int64_t>(fields, "measured"), fields.at("version").get<std::string>(), ShapeOf(fields), {}};
+    for (const json& speed : fields.at("speeds")) {
+      record.speeds.push_back(
+          {ShapeOf(speed), Whole<std::uint64_t>(speed, "write"), Whole<std::uint64_t>(speed, "read")});
+    }
+    return record;
+  });
+}
+
 base::Result<commit::Catalogue> ReadCatalogue(base::Index& index) {
   commit::Catalogue catalogue;
   BELAY_ASSIGN(const auto version, index.Get(kSchemaKey));
@@ -163,7 +212,7 @@ base::Result<base::IndexBatch> ReplaceCatalogue(base::Index& index, const commit
   base::IndexBatch batch;
   BELAY_ASSIGN(const auto present, index.Scan(""));
   for (const auto& [key, value] : present) {
-    if (key == kScrubKey) continue;
+    if (key == kScrubKey || key.starts_with(kDevicePrefix)) continue;
     const auto record = records.find(key);
     if (record == records.end())
       batch.Delete(key);

@@ -5,8 +5,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "checkpoint/commit/types.h"
+#include "runtime/base/file_system.h"
 #include "runtime/base/index.h"
 #include "runtime/base/result.h"
 
@@ -32,6 +34,28 @@ base::Result<commit::CommittedInfo> DecodeCheckpointRecord(std::string_view valu
 
 // How far the scrubber is: one record, whose content is the daemon's business. Stays whatever the catalogue says.
 inline constexpr std::string_view kScrubKey = "s";
+
+// How fast bulk files of a shape were, in bytes a second. `write`: until they were durable.
+struct ShapeSpeed {
+  base::BulkShape shape;
+  std::uint64_t write = 0, read = 0;
+  friend bool operator==(const ShapeSpeed&, const ShapeSpeed&) = default;
+};
+// What was measured of the device that a folder is on, and the shape that bulk files there have since. A record that is
+// lost, or does not decode, is measured again.
+struct DeviceRecord {
+  std::int64_t measured_unix = 0;  // seconds since 1970
+  std::string version;             // of the belay that measured
+  base::BulkShape shape;
+  std::vector<ShapeSpeed> speeds;  // medians; none: it was too slow for so short a measurement
+  friend bool operator==(const DeviceRecord&, const DeviceRecord&) = default;
+};
+// Of a folder and the file system on it (base::SpaceInfo): another one mounted there is another device.
+std::string DeviceRecordKey(std::uint64_t file_system_id, std::string_view folder);
+inline constexpr std::string_view kDevicePrefix = "d/";  // they stay, whatever the catalogue says
+std::string EncodeDeviceRecord(const DeviceRecord& record);
+// kCorrupt: no record, or no shape that can be used; kFormatVersion: of another belay.
+base::Result<DeviceRecord> DecodeDeviceRecord(std::string_view value);
 
 // All that the index says. kCorrupt if a record does not decode, kFormatVersion if a newer belay wrote it.
 base::Result<commit::Catalogue> ReadCatalogue(base::Index& index);

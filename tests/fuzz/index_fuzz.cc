@@ -1,6 +1,6 @@
 // The index's records, as a damaged database may hand them out, and those by which data folders know each other. The
-// first byte chooses: a job's record, a checkpoint's, a home's folders, a folder's home, or a whole index, whose keys
-// and values are told apart by "\n".
+// first byte chooses: a job's record, a checkpoint's, a device's, a home's folders, a folder's home, or a whole index,
+// whose keys and values are told apart by "\n".
 #include "checkpoint/index/schema.h"
 #include "checkpoint/spread/data_folders.h"
 #include "runtime/base/sim/memory_index.h"
@@ -52,6 +52,13 @@ BELAY_FUZZ_TARGET(data) {
     const auto again = index::DecodeCheckpointRecord(encoded);
     FUZZ_CHECK(again.has_value());
     FUZZ_CHECK(index::EncodeCheckpointRecord(*again) == encoded);
+  } else if (data.front() == 'd') {
+    const auto record = index::DecodeDeviceRecord(text);
+    if (!record) return;
+    FUZZ_CHECK(base::IsUsable(record->shape));
+    const auto again = index::DecodeDeviceRecord(index::EncodeDeviceRecord(*record));
+    FUZZ_CHECK(again.has_value());
+    FUZZ_CHECK(*again == *record);
   } else if (data.front() == 'f') {
     const auto folders = spread::DecodeDataFolders(text);
     if (!folders) return;

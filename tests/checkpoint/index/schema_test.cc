@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "runtime/base/sim/memory_index.h"
+#include "runtime/base/units.h"
 
 namespace belay::checkpoint::index {
 namespace {
@@ -119,6 +120,43 @@ TEST(SchemaTest, DamagedRecordsAndNewerSchemasAreErrors) {
   newer.Put(std::string(kSchemaKey), "2");
   ASSERT_TRUE(index.Write(newer));
   EXPECT_EQ(ReadCatalogue(index).error().code, base::Code::kFormatVersion);
+}
+
+DeviceRecord Device() {
+  return {1'767'225'600, "0.2.0", {base::kMiB, 32}, {{base::BulkShape(), 11, 24}, {{base::kMiB, 32}, 19, 25}}};
+}
+
+TEST(SchemaTest, ADeviceRecordComesBackAsItWent) {
+  const auto read = DecodeDeviceRecord(EncodeDeviceRecord(Device()));
+  ASSERT_TRUE(read) << read.error().Text();
+  EXPECT_EQ(*read, Device());
+  EXPECT_NE(DeviceRecordKey(1, "/data"), DeviceRecordKey(2, "/data"));
+  EXPECT_NE(DeviceRecordKey(1, "/data"), DeviceRecordKey(1, "/data2"));
+}
+
+TEST(SchemaTest, ADeviceRecordThatCannotBeUsedIsRefused) {
+  const auto code_of = [](std::string_view text) { return DecodeDeviceRecord(text).error().code; };
+  EXPECT_EQ(code_of("nonsense"), base::Code::kCorrupt);
+  EXPECT_EQ(code_of("{}"), base::Code::kCorrupt);
+  EXPECT_EQ(code_of(R"({"schema":2})"), base::Code::kFormatVersion);
+  DeviceRecord odd = Device();
+  odd.shape.block_bytes = 3 * base::kMiB;
+  EXPECT_EQ(code_of(EncodeDeviceRecord(odd)), base::Code::kCorrupt);
+  odd = Device();
+  odd.speeds.back().shape.queue_depth = 0;
+  EXPECT_EQ(code_of(EncodeDeviceRecord(odd)), base::Code::kCorrupt);
+}
+
+TEST(SchemaTest, DeviceRecordsOutliveANewCatalogue) {
+  base::MemoryIndex index;
+  base::IndexBatch batch;
+  batch.Put(DeviceRecordKey(1, "/data"), EncodeDeviceRecord(Device()));
+  batch.Put(PreparedRecordKey({"default", "gpt"}, {Generation(1), Step(1)}, base::Rank(0)), "{}");
+  ASSERT_TRUE(index.Write(batch));
+  const auto replaced = ReplaceCatalogue(index, {});
+  ASSERT_TRUE(replaced);
+  ASSERT_TRUE(index.Write(*replaced));
+  EXPECT_EQ(index.Scan("")->size(), 2U) << "it, and the schema version";
 }
 
 }  // namespace
