@@ -34,6 +34,7 @@ constexpr Point kPoints[] = {
     {"file.durable.after_sync", "a small file is synced under its temporary name"},
     {"file.durable.after_write", "a small file is written under its temporary name and not synced"},
     {"index.write", "a batch is about to be written to the index"},
+    {"probe.before_write", "a device is measured, a file without a name is about to be written"},
     {"quarantine.before_mark", "damage was found in a checkpoint, its mark is not written"},
     {"rank.after_spawn", "belay-rank has started its program and not told the launcher"},
     {"rank.before_register", "mpirun has started belay-rank, the launcher has not heard of it"},

@@ -14,13 +14,13 @@ constexpr double kInterleaveChance = 0.15;
 constexpr base::Duration kMeanwhile = std::chrono::milliseconds(5);
 constexpr base::Duration kSlowMax = std::chrono::milliseconds(300);
 
-// The launcher's points; its processes are not simulated here (tests/launcher/mpi fires them). The scrubber's, which
-// waits on its own thread, those of frozen files, which no trainer here has, that of trust, which nobody here judges,
-// that of waves, for which the memory here is too large, those of a restart, which takes a process,
+// The launcher's points; its processes are not simulated here (tests/launcher/mpi fires them). The scrubber's and
+// the probe's, which wait on their own thread, those of frozen files, which no trainer here has, that of trust, which
+// nobody here judges, that of waves, for which the memory here is too large, those of a restart, which takes a process,
 // and that of a new data folder, which a first start alone passes (tests/checkpoint fires them).
 bool IsElsewhere(std::string_view name) {
   for (const std::string_view prefix : {"rank.", "run.", "control.", "quarantine.", "trust.", "wave.", "repair.",
-                                        "restart.", "write.before_link", "spread.before_record"}) {
+                                        "probe.", "restart.", "write.before_link", "spread.before_record"}) {
     if (name.starts_with(prefix)) return true;
   }
   return false;
