@@ -111,7 +111,8 @@ class Bench {
   }
 
   Status MeasureDisk() {
-    BELAY_ASSIGN(auto trial, base::DiskTrial::Make(files_, clock_, {request_.folder, request_.bytes}, memory_.bytes()));
+    BELAY_ASSIGN(auto trial, base::DiskTrial::Make(files_, clock_, {request_.folder, request_.bytes, request_.shape},
+                                                   memory_.bytes()));
     const auto rate = [&](double seconds) { return static_cast<double>(request_.bytes) / std::max(seconds, 1e-9); };
     said_("write");
     BELAY_ASSIGN(const double write, trial.Write());

@@ -18,6 +18,7 @@ struct BenchRequest {
   std::string folder;       // an existing one
   std::uint64_t bytes = 0;  // of the file
   int threads = 1;          // for what the service does on several
+  base::BulkShape shape{};  // as the file is written and read
 };
 
 // Bytes a second each.

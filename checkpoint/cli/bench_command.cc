@@ -27,14 +27,29 @@ std::string ExistingFolder(base::FileSystem& files, std::string path) {
   return path;
 }
 
-Json DocumentOf(const BenchRequest& request, const std::string& writer, const BenchFigures& figures,
-                std::uint64_t state_bytes) {
+// As the belayd of the data directory writes there; the default where none answers.
+BulkReport ShapeThere(const Arguments& arguments, const std::string& data_dir) {
+  LocateRequest request;
+  request.data_dir = arguments.Get("data-dir");
+  request.program = "belay ckpt bench";
+  const auto located = ConnectToDaemon(request);
+  if (!located) return {};
+  const auto report = located->client->GetDaemonStatus();
+  if (!report) return {};
+  for (const DataFolderReport& folder : report->also) {
+    if (folder.path == data_dir) return folder.bulk;
+  }
+  return report->data_dir == data_dir ? report->bulk : BulkReport();
+}
+
+Json DocumentOf(const BenchRequest& request, const std::string& writer, const BulkReport& bulk,
+                const BenchFigures& figures, std::uint64_t state_bytes) {
   const BenchMeaning meaning = MeaningOf(figures, state_bytes);
-  const base::BulkShape shape = base::BulkShape();
   return {{"folder", request.folder},
           {"writer", writer},
-          {"block_bytes", shape.block_bytes},
-          {"queue_depth", shape.queue_depth},
+          {"block_bytes", bulk.shape.block_bytes},
+          {"queue_depth", bulk.shape.queue_depth},
+          {"shape_source", bulk.measured.empty() ? "default" : "measured"},
           {"size_bytes", request.bytes},
           {"memory_bytes", figures.memory_bytes},
           {"threads", request.threads},
@@ -56,12 +71,12 @@ Json DocumentOf(const BenchRequest& request, const std::string& writer, const Be
             {"first_save_more", meaning.first_save_seconds}}}};
 }
 
-void PrintText(const BenchRequest& request, const std::string& writer, const BenchFigures& figures,
-               std::uint64_t state_bytes) {
-  const base::BulkShape shape = base::BulkShape();
+void PrintText(const BenchRequest& request, const std::string& writer, const BulkReport& bulk,
+               const BenchFigures& figures, std::uint64_t state_bytes) {
   Print(base::Str(request.folder, ": ", base::HumanBytes(request.bytes), " written by ", writer,
-                  writer == "io_uring" ? base::Str(", blocks of ", base::HumanBytes(shape.block_bytes), ", ",
-                                                   shape.queue_depth, " in flight")
+                  writer == "io_uring" ? base::Str(", blocks of ", base::HumanBytes(bulk.shape.block_bytes), ", ",
+                                                   bulk.shape.queue_depth, " in flight",
+                                                   bulk.measured.empty() ? "" : " (as belayd has measured)")
                                        : std::string(),
                   "; ", request.threads, request.threads == 1 ? " thread\n\n" : " threads\n\n"));
   Table table({{"WHAT"}, {"GB/S", true}, {"IT IS"}});
@@ -94,8 +109,9 @@ base::Result<int> RunBenchVerb(const Arguments& arguments) {
   BELAY_ASSIGN(const auto state, arguments.GetBytes("state", 1));
   BELAY_ASSIGN(const auto threads, arguments.GetNumber("threads", 1, 256));
   BELAY_ASSIGN(const std::string data_dir, ResolveDataDirectory(arguments.Get("data-dir")));
+  const BulkReport bulk = ShapeThere(arguments, data_dir);
   const BenchRequest request{ExistingFolder(files, data_dir), size.value_or(kSizeBytes),
-                             static_cast<int>(threads.value_or(std::min(base::CoreCount(), 4)))};
+                             static_cast<int>(threads.value_or(std::min(base::CoreCount(), 4))), bulk.shape};
   if (request.folder != data_dir) Note(data_dir + " is not there yet; measuring in " + request.folder);
   const std::string writer(base::BulkWriterName(request.folder));
   const bool terminal = base::TerminalColumns(2).has_value();
@@ -104,9 +120,9 @@ base::Result<int> RunBenchVerb(const Arguments& arguments) {
   };
   BELAY_ASSIGN(const BenchFigures figures, RunBench(files, base::SystemClock(), request, said));
   if (arguments.Has("json"))
-    PrintDocument(DocumentOf(request, writer, figures, state.value_or(kStateBytes)));
+    PrintDocument(DocumentOf(request, writer, bulk, figures, state.value_or(kStateBytes)));
   else
-    PrintText(request, writer, figures, state.value_or(kStateBytes));
+    PrintText(request, writer, bulk, figures, state.value_or(kStateBytes));
   return 0;
 }
 

@@ -23,6 +23,20 @@ LocateRequest RequestOf(const Arguments& arguments) {
   return request;
 }
 
+Json BulkJson(const BulkReport& bulk) {
+  const bool measured = !bulk.measured.empty();
+  return {{"block_bytes", bulk.shape.block_bytes},
+          {"queue_depth", bulk.shape.queue_depth},
+          {"source", measured ? "measured" : "default"},
+          {"measured_at", measured ? Json(bulk.measured) : Json()}};
+}
+
+// "blocks of 4.0 MiB, 16 in flight (default)".
+std::string BulkText(const BulkReport& bulk) {
+  return base::Str("blocks of ", base::HumanBytes(bulk.shape.block_bytes), ", ", bulk.shape.queue_depth, " in flight (",
+                   bulk.measured.empty() ? "default" : "measured " + bulk.measured, ")");
+}
+
 Json ReportJson(const DaemonReport& report) {
   Json also = Json::array();
   for (const DataFolderReport& folder : report.also) {
@@ -30,6 +44,7 @@ Json ReportJson(const DaemonReport& report) {
                     {"disk_available_bytes", folder.disk_available_bytes},
                     {"disk_total_bytes", folder.disk_total_bytes},
                     {"retired", folder.retired},
+                    {"bulk", BulkJson(folder.bulk)},
                     {"missing", folder.missing.empty() ? Json() : Json(folder.missing)}});
   }
   Json runs = Json::array();
@@ -49,6 +64,7 @@ Json ReportJson(const DaemonReport& report) {
           {"private", report.is_private},
           {"uptime_seconds", report.uptime_seconds},
           {"writer", report.writer},
+          {"bulk", BulkJson(report.bulk)},
           {"staging_bytes", report.staging_bytes},
           {"disk_available_bytes", report.disk_available_bytes},
           {"disk_total_bytes", report.disk_total_bytes},
@@ -111,13 +127,15 @@ void PrintReport(const DaemonReport& report) {
                            UptimeText(report.uptime_seconds), report.is_private ? ", private" : ""));
   line("data dir", report.data_dir);
   line("socket", report.socket);
-  line("disk", base::Str(base::HumanBytes(report.disk_available_bytes), " free of ",
-                         base::HumanBytes(report.disk_total_bytes), ", written by ", report.writer));
+  line("disk",
+       base::Str(base::HumanBytes(report.disk_available_bytes), " free of ", base::HumanBytes(report.disk_total_bytes),
+                 ", written by ", report.writer, ", ", BulkText(report.bulk)));
   for (const DataFolderReport& folder : report.also) {
-    line("also", folder.missing.empty() ? base::Str(folder.path, ": ", base::HumanBytes(folder.disk_available_bytes),
-                                                    " free of ", base::HumanBytes(folder.disk_total_bytes),
-                                                    folder.retired ? ", not written to any more" : "")
-                                        : folder.missing);
+    line("also", folder.missing.empty()
+                     ? base::Str(folder.path, ": ", base::HumanBytes(folder.disk_available_bytes), " free of ",
+                                 base::HumanBytes(folder.disk_total_bytes),
+                                 folder.retired ? ", not written to any more" : ", " + BulkText(folder.bulk))
+                     : folder.missing);
   }
   line("memory", base::Str(base::HumanBytes(report.staging_bytes), " of staging memory"));
   line("checkpoints", base::Str(report.checkpoints, ", ", base::HumanBytes(report.checkpoint_bytes)));
@@ -219,6 +237,7 @@ Result<int> RunStart(const Arguments& arguments) {
   if (scrub_every) words.insert(words.end(), {"--scrub-every", base::Str(*scrub_every)});
   for (const std::string& path : also) words.insert(words.end(), {"--also-data-dir", path});
   for (const std::string& path : drop) words.insert(words.end(), {"--drop-data-dir", path});
+  if (arguments.Has("no-probe")) words.emplace_back("--no-probe");
   if (arguments.Has("log-json")) words.emplace_back("--log-json");
   BELAY_ASSIGN(const StartedDaemon daemon, StartDaemon(std::move(words), data_dir));
   BELAY_ASSIGN(const auto client, AwaitAnswer(daemon, socket, kStartPatience));
@@ -352,23 +371,26 @@ std::vector<OptionSpec> DaemonOptions(std::vector<OptionSpec> more) {
 }  // namespace
 
 Verb DaemonStartVerb() {
-  return {"start",
-          "start a belayd that stays",
-          {"belay daemon start",
-           "Starts belayd for a data directory, detached, and waits until it answers. It stays until it is stopped; "
-           "without\n"
-           "this, `belay run` starts a private one that leaves with its last run.",
-           DaemonOptions({{"also-data-dir", "DIR",
-                           "a folder on another drive, to write to it too; remembered; may be repeated", true},
-                          {"drop-data-dir", "DIR",
-                           "write no more to such a folder; if it is gone, forget it with what it holds", true},
-                          {"memory-budget", "BYTES", "staging memory for all jobs together at most"},
-                          {"snapshots-in-flight", "N", "of one job at most (2)"},
-                          {"scrub-rate", "BYTES", "read checkpoints again at so many bytes a second (32M); 0: never"},
-                          {"scrub-every", "HOURS", "from the beginning of one such pass to the next (24)"},
-                          {"log-json", "", "write the log as JSON lines"}}),
-           0, 0, ""},
-          RunStart};
+  return {
+      "start",
+      "start a belayd that stays",
+      {"belay daemon start",
+       "Starts belayd for a data directory, detached, and waits until it answers. It stays until it is stopped; "
+       "without\n"
+       "this, `belay run` starts a private one that leaves with its last run.",
+       DaemonOptions(
+           {{"also-data-dir", "DIR", "a folder on another drive, to write to it too; remembered; may be repeated",
+             true},
+            {"drop-data-dir", "DIR", "write no more to such a folder; if it is gone, forget it with what it holds",
+             true},
+            {"memory-budget", "BYTES", "staging memory for all jobs together at most"},
+            {"scrub-rate", "BYTES",
+             "read checkpoints again, and do what else nobody waits for, at so many bytes a second (32M); 0: never"},
+            {"scrub-every", "HOURS", "from the beginning of one such pass to the next (24)"},
+            {"no-probe", "", "do not measure how the devices are best written to"},
+            {"log-json", "", "write the log as JSON lines"}}),
+       0, 0, ""},
+      RunStart};
 }
 
 Verb DaemonStopVerb() {

@@ -16,6 +16,7 @@
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/trust.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/file_system.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/result.h"
 #include "runtime/base/transport.h"
@@ -167,11 +168,16 @@ struct RestartReport {          // of the last restart of the process
   std::string lost;             // what was not, and why
   double away_seconds = 0;
 };
+struct BulkReport {  // how large files are written and read
+  base::BulkShape shape;
+  std::string measured;  // RFC 3339, UTC: when it was found to suit the device; empty: it is the default
+};
 struct DataFolderReport {
   std::string path;
   std::uint64_t disk_available_bytes = 0, disk_total_bytes = 0;
   bool retired = false;  // read from, not written to
   std::string missing;   // why it cannot be used; empty: it is there
+  BulkReport bulk{};
 };
 struct DaemonReport {
   std::int32_t pid = 0;
@@ -183,6 +189,7 @@ struct DaemonReport {
   bool is_private = false;
   ScrubReport scrub;
   RestartReport restart;
+  BulkReport bulk;  // in data_dir
   std::vector<RunInfo> runs;
   std::vector<DataFolderReport> also;  // data folders beside data_dir
 };

@@ -23,6 +23,12 @@ base::Status CheckWorld(std::int32_t world_size) {
   return {};
 }
 
+// A belayd that says nothing of it, or what cannot be, has the default.
+BulkReport BulkFromWire(const wire::BulkReport& bulk) {
+  const base::BulkShape shape{bulk.block_bytes(), bulk.queue_depth()};
+  return base::IsUsable(shape) ? BulkReport{shape, bulk.measured()} : BulkReport();
+}
+
 }  // namespace
 
 void ToWire(const JobKey& key, wire::JobKey* out) {
@@ -181,9 +187,10 @@ Result<DaemonReport> FromWire(const wire::DaemonReport& report) {
   out.restart = {report.restart().attempts(),    report.restart().failure(), report.restart().from_version(),
                  report.restart().snapshots(),   report.restart().bytes(),   report.restart().lost(),
                  report.restart().away_seconds()};
+  out.bulk = BulkFromWire(report.bulk());
   for (const wire::DataFolder& folder : report.also()) {
-    out.also.push_back(
-        {folder.path(), folder.disk_available_bytes(), folder.disk_total_bytes(), folder.retired(), folder.missing()});
+    out.also.push_back({folder.path(), folder.disk_available_bytes(), folder.disk_total_bytes(), folder.retired(),
+                        folder.missing(), BulkFromWire(folder.bulk())});
   }
   for (const wire::RunInfo& run : report.runs()) {
     out.runs.push_back({JobFromWire(run.key()), base::Generation(run.generation()), run.world_size(), run.attached(),

@@ -47,6 +47,7 @@ struct Flags {
   std::uint64_t memory_budget = 0;
   std::size_t snapshots_in_flight = 0;
   ScrubOptions scrub;
+  ProbeOptions probe;
   bool log_json = false;
   std::optional<int> take_over, check_take_over;  // descriptors of hand-over records
 };
@@ -65,9 +66,11 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
       ("linger", "seconds to stay after the last client left (with --private)", cxxopts::value<double>()->default_value("2"))
       ("memory-budget", "bytes of staging memory in all (default: half of the machine's)", cxxopts::value<std::uint64_t>())
       ("snapshots-in-flight", "of one job: more than 1 takes as much more staging memory once saves come faster than the disk takes them", cxxopts::value<std::size_t>()->default_value("2"))
-      ("scrub-rate", "bytes a second at which committed checkpoints are read again and checked; 0: never", cxxopts::value<std::uint64_t>()->default_value("33554432"))
+      ("scrub-rate", "bytes a second at which committed checkpoints are read again and checked, and all else is done that nobody waits for; 0: checkpoints are never read again", cxxopts::value<std::uint64_t>()->default_value("33554432"))
       ("scrub-every", "hours from the beginning of one such pass to the next", cxxopts::value<double>()->default_value("24"))
       ("scrub-delay", "seconds from the start to the first of them", cxxopts::value<double>()->default_value("60"))
+      ("no-probe", "do not measure which block size and queue depth suit the data folders' devices, and use none that was measured")
+      ("probe-idle", "seconds without a save or a restore before one is measured", cxxopts::value<double>()->default_value("10"))
       ("log-json", "write the log as JSON lines")
       ("take-over", "descriptor of what the belayd before this one left (`belay daemon restart` gives it)", cxxopts::value<int>())
       ("check-take-over", "only say whether this belayd could: `belay daemon restart` asks", cxxopts::value<int>())
@@ -123,6 +126,12 @@ base::Result<Flags> ParseFlags(int argc, char** argv, bool& help_shown) {
     flags.scrub.every =
         std::chrono::duration_cast<base::Duration>(std::chrono::duration<double, std::ratio<3600>>(every));
     flags.scrub.first_after = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(delay));
+    flags.probe.enabled = parsed.count("no-probe") == 0;
+    const double idle = parsed["probe-idle"].as<double>();
+    if (!(idle >= 0 && idle <= 86400)) {
+      return base::Fail(Code::kInvalidArgument, "--probe-idle takes seconds from 0 to 86400");
+    }
+    flags.probe.idle = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(idle));
     flags.log_json = parsed.count("log-json") != 0;
     if (parsed.count("take-over") != 0) flags.take_over = parsed["take-over"].as<int>();
     if (parsed.count("check-take-over") != 0) flags.check_take_over = parsed["check-take-over"].as<int>();
@@ -186,6 +195,7 @@ ServiceOptions OptionsOf(const Serving& serving, const TakenOver& begin, std::fu
   options.instance = base::RandomSeed();
   options.touch_threads = static_cast<int>(std::min(8U, std::max(1U, std::thread::hardware_concurrency() / 2)));
   options.scrub = flags.scrub;
+  options.probe = flags.probe;
   options.core.daemon_uid = options.uid;
   options.core.is_private = flags.is_private;
   options.core.linger = std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(flags.linger_seconds));

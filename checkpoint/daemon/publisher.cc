@@ -335,6 +335,12 @@ void Publisher::RecordScrub(const std::string& progress) {
   WriteIndexOrLog(batch);
 }
 
+void Publisher::RecordDevice(const std::string& key, const std::string& record) {
+  base::IndexBatch batch;
+  batch.Put(key, record);
+  WriteIndexOrLog(batch);
+}
+
 // --- the whole index ---
 
 commit::ReindexFinished Publisher::Rebuild(const commit::RebuildIndex& order) {

@@ -36,6 +36,8 @@ class Publisher {
   commit::TrustFinished MarkTrust(const commit::PersistTrust& order);
   // How far the scrubber is; losing it costs reading again.
   void RecordScrub(const std::string& progress);
+  // What was measured of a device; losing it costs measuring again.
+  void RecordDevice(const std::string& key, const std::string& record);
   commit::ReindexFinished Rebuild(const commit::RebuildIndex& order);
 
  private:

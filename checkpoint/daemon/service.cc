@@ -1,5 +1,6 @@
 #include "checkpoint/daemon/service.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <span>
 #include <system_error>
@@ -13,6 +14,7 @@
 #include "checkpoint/index/schema.h"
 #include "runtime/base/host.h"
 #include "runtime/base/log.h"
+#include "runtime/base/units.h"
 
 namespace belay::checkpoint {
 
@@ -25,6 +27,26 @@ ScrubProgress StoredProgress(base::Index& index) {
 
 std::string TimeText(std::int64_t unix_seconds) {
   return unix_seconds == 0 ? std::string() : base::Rfc3339(base::WallTime(std::chrono::seconds(unix_seconds)));
+}
+
+// "4.0 MiB x 16: write 1.2 GiB/s, read 2.0 GiB/s; ..." or why there are none.
+std::string SpeedsText(const std::vector<index::ShapeSpeed>& speeds, const std::string& why_not) {
+  std::string text = why_not;
+  for (const index::ShapeSpeed& one : speeds) {
+    text += base::Str(text.empty() ? "" : "; ", base::HumanBytes(one.shape.block_bytes), " x ", one.shape.queue_depth,
+                      ": write ", base::HumanBytes(one.write), "/s, read ", base::HumanBytes(one.read), "/s");
+  }
+  return text;
+}
+
+void FillBulkReport(wire::BulkReport& report, const std::vector<ProbedDevice>& devices, const std::string& folder) {
+  const auto device = std::ranges::find_if(
+      devices, [&](const ProbedDevice& one) { return std::ranges::count(one.folders, folder) > 0; });
+  const bool measured = device != devices.end() && device->record;
+  const base::BulkShape shape = measured ? device->record->shape : base::BulkShape();
+  report.set_block_bytes(shape.block_bytes);
+  report.set_queue_depth(shape.queue_depth);
+  if (measured) report.set_measured(TimeText(device->record->measured_unix));
 }
 
 }  // namespace
@@ -40,10 +62,16 @@ Service::Service(ServiceOptions options, base::FileSystem& files, base::Clock& c
       publisher_(files, clock, folders_, *index_, options_.uid),
       core_(options_.core, std::move(catalogue), clock.Now()),
       scrub_plan_(options_.scrub, StoredProgress(*index_), clock.Now()),
+      probe_plan_(options_.probe,
+                  options_.probe.enabled ? FindDevices(files, folders_, *index_) : std::vector<ProbedDevice>(),
+                  clock.Now()),
       gate_(clock, options_.scrub.bytes_per_second),
       lost_(options_.restart.lost),
       parts_(std::move(parts)) {
   for (const commit::HandedJob& job : handed) TakeUp(job);
+  for (const ProbedDevice& device : probe_plan_.devices()) {
+    if (device.record) files_.SetBulkShape(device.device, device.record->shape);
+  }
 }
 
 Service::~Service() {
@@ -67,7 +95,7 @@ void Service::Start() {
                          },
                          [this](commit::RequestRef ref, const wire::Request& request) { RequestCame(ref, request); },
                          [this](commit::ConnectionId id) { Post(commit::ConnectionClosed{id}); }});
-  Scrub();
+  WorkInBackground();
 }
 
 void Service::Run() {
@@ -111,12 +139,16 @@ bool Service::Turn() {
 
 void Service::Handle(const LoopEvent& event) {
   std::visit([this](const auto& what) { Take(what); }, event);
-  Scrub();
+  WorkInBackground();
 }
 
 std::optional<base::SteadyTime> Service::NextDeadline() {
-  const auto core = core_.NextDeadline(), scrub = scrub_plan_.Wake(clock_.Now(), clock_.WallNow());
-  return core && scrub ? std::min(*core, *scrub) : core ? core : scrub;
+  auto next = core_.NextDeadline();
+  for (const auto& wake :
+       {scrub_plan_.Wake(clock_.Now(), clock_.WallNow()), probe_plan_.Wake(clock_.Now(), clock_.WallNow())}) {
+    if (wake) next = next ? std::min(*next, *wake) : *wake;
+  }
+  return next;
 }
 
 void Service::Take(const commit::Event& event) {
@@ -135,9 +167,42 @@ void Service::Take(const ScrubResult& result) {
   if (!result.is_given_up) StoreScrubProgress();
 }
 
-// After every event: saves and restores come first, then the next file is read, if one is due.
-void Service::Scrub() {
+void Service::Take(const ProbeResult& result) {
+  using End = ProbeResult::End;
+  if (result.end == End::kLeftOut || result.end == End::kFailed) {
+    base::Log(result.end == End::kFailed ? base::LogLevel::kWarning : base::LogLevel::kInfo, "device_not_measured",
+              {{"folder", result.folder}, {"why", result.why}});
+  }
+  const ProbedDevice* device = probe_plan_.Finished(result, options_.version, clock_.WallNow());
+  if (device == nullptr) return;
+  base::LogInfo("device_measured", {{"folder", result.folder},
+                                    {"block_bytes", device->record->shape.block_bytes},
+                                    {"queue_depth", device->record->shape.queue_depth},
+                                    {"speeds", SpeedsText(device->record->speeds, result.why)}});
+  files_.SetBulkShape(device->device, device->record->shape);
+  parts_.publishing->Submit([this, key = device->key, text = index::EncodeDeviceRecord(*device->record)] {
+    publisher_.RecordDevice(key, text);
+  });
+}
+
+// After every event: saves and restores come first.
+void Service::WorkInBackground() {
   gate_.SetPaused(ScrubMustPause(core_.state()));
+  Scrub();
+  Probe();
+}
+
+void Service::Probe() {
+  auto folder = probe_plan_.Next(core_.state(), clock_.Now(), clock_.WallNow());
+  if (!folder) return;
+  parts_.scrubbing->Submit([this, folder = *std::move(folder), pauses = gate_.Pauses()] {
+    base::LetOthersGoFirst();
+    Post(ProbeDevice(files_, clock_, folder, gate_, pauses));
+  });
+}
+
+// The next file is read, if one is due.
+void Service::Scrub() {
   const bool was_under_way = scrub_plan_.progress().under_way;
   auto order = scrub_plan_.Next(core_.state(), clock_.Now(), clock_.WallNow());
   const ScrubProgress& progress = scrub_plan_.progress();
@@ -202,8 +267,9 @@ void Service::Perform(commit::Reply& reply) {
   if (response.has_daemon_report()) {
     FillScrubReport(*response.mutable_daemon_report()->mutable_scrub());
     // Asks the disk, which may hang: not on this thread.
-    parts_.openers->Submit([this, connection = reply.ref.connection, response = std::move(response)]() mutable {
-      FillReport(*response.mutable_daemon_report());
+    parts_.openers->Submit([this, connection = reply.ref.connection, response = std::move(response),
+                            devices = probe_plan_.devices()]() mutable {
+      FillReport(*response.mutable_daemon_report(), devices);
       parts_.clients->Send(connection, response, {});
     });
     return;
@@ -211,7 +277,7 @@ void Service::Perform(commit::Reply& reply) {
   parts_.clients->Send(reply.ref.connection, response, std::move(descriptors));
 }
 
-void Service::FillReport(wire::DaemonReport& report) {
+void Service::FillReport(wire::DaemonReport& report, const std::vector<ProbedDevice>& devices) {
   report.set_pid(options_.pid);
   report.set_belay_version(options_.version);
   report.set_data_dir(options_.data_dir);
@@ -222,10 +288,12 @@ void Service::FillReport(wire::DaemonReport& report) {
     report.set_disk_total_bytes(space->total_bytes);
   }
   FillRestartReport(*report.mutable_restart());
+  FillBulkReport(*report.mutable_bulk(), devices, options_.data_dir);
   for (const spread::OtherFolder& other : folders_.others()) {
     wire::DataFolder& folder = *report.add_also();
     folder.set_path(other.path);
     folder.set_retired(other.retired);
+    FillBulkReport(*folder.mutable_bulk(), devices, other.path);
     if (const base::Status here = spread::CheckHere(files_, folders_.home_id(), other); !here) {
       folder.set_missing(here.error().Text());
       continue;

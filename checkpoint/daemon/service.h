@@ -4,7 +4,8 @@
 //   clients -- ConnectionHub (threads) --.                       .-- writers (one a rank, up to 4): shards
 //                                        +--> events -> Core -->-+-- publisher (1): manifests, deletions, index
 //   signals, finished work --------------'     loop thread       +-- openers (1): files for restores
-//                                                                '-- scrubbing (1, idle priority): reads all again
+//                                                                '-- scrubbing (1, idle priority): reads all again,
+//                                                                    measures devices
 #pragma once
 
 #include <condition_variable>
@@ -23,6 +24,7 @@
 #include "checkpoint/commit/handover.h"
 #include "checkpoint/daemon/background_gate.h"
 #include "checkpoint/daemon/connection_hub.h"
+#include "checkpoint/daemon/probe_plan.h"
 #include "checkpoint/daemon/publisher.h"
 #include "checkpoint/daemon/scrub_files.h"
 #include "checkpoint/daemon/scrub_plan.h"
@@ -63,12 +65,15 @@ class Service {
   const commit::State& state() const { return core_.state(); }
 
  private:
-  // What happens to the loop: to the core, or the end of a scrubber's read.
-  using LoopEvent = std::variant<commit::Event, ScrubResult>;
+  // What happens to the loop: to the core, the end of a scrubber's read, or that of a measurement.
+  using LoopEvent = std::variant<commit::Event, ScrubResult, ProbeResult>;
   void Post(LoopEvent event);
   void Take(const commit::Event& event);
   void Take(const ScrubResult& result);
+  void Take(const ProbeResult& result);
+  void WorkInBackground();
   void Scrub();
+  void Probe();
   void StoreScrubProgress();
   void RequestCame(commit::RequestRef ref, const wire::Request& request);
   void Handle(const LoopEvent& event);
@@ -93,7 +98,7 @@ class Service {
   void Perform(commit::Note& /*order*/) {}  // its reason is in the log by now
   void Perform(commit::Exit& order);
   void AnswerFailure(const commit::RequestRef& ref, const base::Error& error);
-  void FillReport(wire::DaemonReport& report);
+  void FillReport(wire::DaemonReport& report, const std::vector<ProbedDevice>& devices);
   void TakeUp(const commit::HandedJob& handed);
   void FillRestartReport(wire::RestartReport& report) const;
   void FillScrubReport(wire::ScrubReport& report) const;
@@ -107,6 +112,7 @@ class Service {
   Publisher publisher_;
   commit::Core core_;     // loop thread only
   ScrubPlan scrub_plan_;  // loop thread only
+  ProbePlan probe_plan_;  // loop thread only
   BackgroundGate gate_;
   bool exiting_ = false;  // loop thread only
   bool restart_ = false;  // set with exiting_

@@ -12,6 +12,7 @@
 
 #include "checkpoint/commit/core.h"
 #include "checkpoint/daemon/connection_hub.h"
+#include "checkpoint/daemon/probe_plan.h"
 #include "checkpoint/daemon/scrub_plan.h"
 #include "checkpoint/daemon/worker_pool.h"
 #include "checkpoint/spread/data_folders.h"
@@ -45,6 +46,7 @@ struct ServiceOptions {
   // be empty.
   std::function<void()> forced_exit;
   ScrubOptions scrub;
+  ProbeOptions probe;
   LastRestart restart;
   // Is the belayd that is installed now able to take this one's place? On a thread of its own. Empty: none ever is.
   std::function<base::Status()> check_successor;

@@ -107,6 +107,7 @@ void Machine::Start() {
   options.folders = std::move(others);
   options.core = core_;
   options.scrub.bytes_per_second = 0;  // its reads wait for their turn on the thread they are made on
+  options.probe.enabled = false;       // there is no device
   ServiceParts daemon{
       std::make_unique<MemoryStaging>(staging_count_),         parts_.network.MakeHub(),
       std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay), std::make_unique<Lane>(parts_.scheduler, 1, kTaskDelay),

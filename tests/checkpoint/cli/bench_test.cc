@@ -20,6 +20,9 @@ TEST(BenchTest, MeasuresEverythingAndLeavesNothing) {
   EXPECT_EQ(document["size_bytes"], 20 * base::kMiB);
   EXPECT_EQ(document["folder"], scratch.path());
   EXPECT_EQ(document["state_bytes"], 2 * base::kGiB);
+  EXPECT_EQ(document["block_bytes"], 4 * base::kMiB);
+  EXPECT_EQ(document["queue_depth"], 16);
+  EXPECT_EQ(document["shape_source"], "default") << "no belayd serves this folder";
   EXPECT_EQ(document["bytes_per_second"].size(), 8U);
   for (const auto& [what, rate] : document["bytes_per_second"].items()) EXPECT_GT(rate.get<double>(), 1000) << what;
   EXPECT_EQ(document["seconds"].size(), 5U);
@@ -52,7 +55,7 @@ TEST(BenchTest, TheFileHasNoNameWhileItIsMeasured) {
     EXPECT_TRUE(IsEmpty(scratch.path()));
   };
   const auto figures =
-      cli::RunBench(base::PosixFileSystem(), base::SystemClock(), {scratch.path(), 16 * base::kMiB, 2}, said);
+      cli::RunBench(base::PosixFileSystem(), base::SystemClock(), {scratch.path(), 16 * base::kMiB, 2, {}}, said);
   ASSERT_TRUE(figures) << figures.error().Text();
   EXPECT_EQ(heard, 8);
 }
@@ -61,7 +64,7 @@ TEST(BenchTest, AFailingDiskIsAnErrorAndLeavesNothing) {
   const ScratchFolder scratch;
   base::FaultyFileSystem files(base::PosixFileSystem());
   files.Add({.path_contains = scratch.path(), .operation = base::FileOperation::kSync, .code = base::Code::kIo});
-  const auto figures = cli::RunBench(files, base::SystemClock(), {scratch.path(), 16 * base::kMiB, 1}, [](auto) {});
+  const auto figures = cli::RunBench(files, base::SystemClock(), {scratch.path(), 16 * base::kMiB, 1, {}}, [](auto) {});
   ASSERT_FALSE(figures);
   EXPECT_EQ(figures.error().code, base::Code::kIo);
   EXPECT_TRUE(IsEmpty(scratch.path()));

@@ -322,18 +322,22 @@ TEST_F(OfflineTest, SeveralDataFoldersAreNamedOnceAndShownEverywhere) {
     words.insert(words.end(), where.begin(), where.end());
     return Belay("daemon", std::move(words));
   };
-  const Ran started = daemon({"start", "--also-data-dir", drive, "--also-data-dir", second, "--json"});
+  const Ran started = daemon({"start", "--also-data-dir", drive, "--also-data-dir", second, "--no-probe", "--json"});
   ASSERT_EQ(started.status, 0) << started.err << started.out;
   const json also = started.document()["daemon"]["also_data_dirs"];
   ASSERT_EQ(also.size(), 2U);
   EXPECT_EQ(also[0]["path"], drive);
   EXPECT_EQ(also[0]["retired"], false);
   EXPECT_EQ(also[0]["missing"], json());
+  const json bulk = {{"block_bytes", 4 << 20}, {"queue_depth", 16}, {"source", "default"}, {"measured_at", json()}};
+  EXPECT_EQ(also[0]["bulk"], bulk);
+  EXPECT_EQ(started.document()["daemon"]["bulk"], bulk);
   EXPECT_EQ(daemon({"start", "--also-data-dir", drive}).status, 0) << "it has it";
   const Ran more = daemon({"start", "--also-data-dir", scratch_.path() + "-nvme3"});
   EXPECT_EQ(more.status, 73);
   EXPECT_THAT(more.err, HasSubstr("belay daemon stop"));
-  EXPECT_THAT(daemon({"status"}).out, AllOf(HasSubstr("also         " + drive), HasSubstr("free of")));
+  EXPECT_THAT(daemon({"status"}).out,
+              AllOf(HasSubstr("also         " + drive), HasSubstr("blocks of 4.0 MiB, 16 in flight (default)")));
   const json usage = Ckpt({"du", "--json"}).document();
   ASSERT_EQ(usage["also_data_dirs"].size(), 2U);
   EXPECT_EQ(usage["also_data_dirs"][1]["path"], second);
@@ -464,8 +468,8 @@ TEST(CommandLineTest, WrongWordsAreStatus64WithAHint) {
 TEST(CommandLineTest, EveryVerbExplainsItself) {
   const std::map<std::string, std::vector<std::string>> verbs = {
       {"ckpt",
-       {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "trust", "remove", "export",
-        "reindex", "bench"}},
+       {"list", "show", "inspect", "verify", "du", "pin", "unpin", "quarantine", "unquarantine", "trust", "remove",
+        "export", "reindex", "bench"}},
       {"daemon", {"start", "stop", "restart", "status"}}};
   for (const auto& [group, names] : verbs) {
     const Ran all = Belay(group, {"--help"});
