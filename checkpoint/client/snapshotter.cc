@@ -106,27 +106,26 @@ class StagedSnapshotter final : public Snapshotter {
     if (!begun) return tl::unexpected(std::move(begun).error());
     identity().step = step;
     state_ = State::kFilling;
-    Status usable = buffers_.Use(begun->buffer, begun->staging, begun->bytes);
-    if (usable && buffers_.bytes().size() < staging_.bytes && !waves_) {
-      usable = Fail(Code::kProtocol, "belayd passed a buffer of ", buffers_.bytes().size(), " bytes where ",
-                    staging_.bytes, " are needed");
-    }
-    if (!usable) GiveUp(usable.error().Text());
-    return usable;
+    begun_ = *std::move(begun);
+    return {};
   }
 
   Status Copy(const CopyRequest& request) override {
     BELAY_CHECK(state_ == State::kFilling, "Copy without Begin");
     const base::SteadyTime start = clock_.Now();
+    if (auto usable = UseBuffer(); !usable) {
+      GiveUp(usable.error().Text());
+      return usable;
+    }
     std::vector<bool> keep(plans_.size(), false);
     auto& images = buffers_.images();
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       // Of two buffers one may hold what the tensors were before their last change.
       keep[i] = request.frozen_unchanged && plans_[i].frozen && !distrust_frozen_ && !waves_ && images[i] &&
-                images[i] == frozen_[i].newest;
+                images[i]->serial == frozen_[i].newest;
       if (keep[i]) continue;
       images[i].reset();
-      frozen_[i].newest.reset();
+      frozen_[i].newest = 0;
     }
     Status copied = waves_ ? CopyInWaves() : CopyAndDigest(keep);
     if (copied && request.unchanged && !request.unchanged()) {
@@ -160,10 +159,10 @@ class StagedSnapshotter final : public Snapshotter {
         BELAY_CHECK(header.size() == plans_[i].header_bytes, "a header of ", header.size(), " bytes, planned ",
                     plans_[i].header_bytes);
         std::memcpy(buffers_.bytes().data() + offsets[i], header.data(), header.size());
-        images[i] = name;
-        frozen_[i].newest = name;
+        images[i] = {name, ++last_serial_};
+        frozen_[i].newest = last_serial_;
       }
-      const auto origin = images[i] == own ? std::nullopt : images[i];
+      const auto origin = images[i]->named == own ? std::nullopt : std::optional(images[i]->named);
       seal.files.push_back({plans_[i].file_name, offsets[i], plans_[i].FileBytes(), origin});
     }
     BELAY_TRY(CurrentClient()->SealSnapshot(seal));  // if it fails, the next Begin gives this snapshot up
@@ -214,11 +213,27 @@ class StagedSnapshotter final : public Snapshotter {
   // Content that an earlier save has written already, to another buffer, keeps that save's name: the daemon links it.
   StepAndGeneration NameOfFrozen(std::size_t file, const StepAndGeneration& own) {
     Frozen& known = frozen_[file];
-    if (known.digests != digests_[file]) {
+    if (!known.named || known.digests != digests_[file]) {
       known.named = own;
       known.digests = digests_[file];
     }
-    return known.named;
+    return *known.named;
+  }
+
+  // Here and not in Begin, for which the training loop waits: a GPU takes its time to register new memory.
+  Status UseBuffer() {
+    Status usable = buffers_.Use(begun_.buffer, begun_.staging, begun_.bytes);
+    begun_.staging.Reset();
+    if (usable && buffers_.bytes().size() < staging_.bytes && !waves_) {
+      usable = Fail(Code::kProtocol, "belayd passed a buffer of ", buffers_.bytes().size(), " bytes where ",
+                    staging_.bytes, " are needed");
+    }
+    if (!usable && begun_.buffer > 0) {  // later saves go without it
+      options_.attach.takes_more_buffers = false;
+      base::IgnoreError(CurrentClient()->Attach(options_.attach, kTrainingTimeout),
+                        "the next save attaches if it must");
+    }
+    return usable;
   }
 
   // One pass over file order by threads_ threads, this one among them: each takes the next chunk, and has its bytes
@@ -323,10 +338,12 @@ class StagedSnapshotter final : public Snapshotter {
   std::optional<WavePlan> waves_;                  // if the staging memory is smaller than the state
   std::vector<std::vector<ChunkDigest>> digests_;  // per file, per chunk
   struct Frozen {
-    std::optional<StepAndGeneration> newest;  // the image of what the last Copy found, in whatever buffer
-    StepAndGeneration named;                  // the save that first wrote the content with these digests
+    std::uint64_t newest = 0;                // serial of the image of what the last Copy found; 0: there is none
+    std::optional<StepAndGeneration> named;  // the save that first wrote the content with these digests
     std::vector<ChunkDigest> digests;
   };
+  Begun begun_;  // where the snapshot goes that Begin began
+  std::uint64_t last_serial_ = 0;
   std::vector<Frozen> frozen_;  // per file
   StagingBuffers buffers_;
   bool distrust_frozen_ = false;

@@ -31,14 +31,19 @@ class StagingBuffers {
   void AwaitTouched();
 
   std::span<std::byte> bytes() const { return Current().mapping.bytes(); }
-  // Per file: the save that wrote the image that the buffer holds; none while there is no whole one.
-  std::vector<std::optional<StepAndGeneration>>& images() { return buffers_.at(current_).images; }
+  // A file's image, as a save copied it.
+  struct Image {
+    StepAndGeneration named;   // the save whose name is in its header
+    std::uint64_t serial = 0;  // of its content: two attempts at a step may differ
+  };
+  // Per file, what the buffer holds; none while there is no whole one.
+  std::vector<std::optional<Image>>& images() { return buffers_.at(current_).images; }
   std::uint64_t BytesHeld() const;
 
  private:
   struct Buffer {
     base::Mapping mapping;
-    std::vector<std::optional<StepAndGeneration>> images;
+    std::vector<std::optional<Image>> images;
     std::jthread toucher;  // of mapping
   };
   const Buffer& Current() const { return buffers_.at(current_); }

@@ -90,9 +90,10 @@ struct AllocateStaging {  // -> StagingAllocated: of the first buffer at once, o
   std::optional<std::int32_t> numa_node;  // best there
   std::size_t buffer = 0;
 };
-struct FreeStaging {  // all buffers of the rank
+struct FreeStaging {
   JobKey job;
   base::Rank rank;
+  std::size_t from_buffer = 0;  // this one and those after it
 };
 struct PersistGeneration {  // and sweep the job's folder of uncommitted checkpoints -> GenerationPersisted
   JobKey job;

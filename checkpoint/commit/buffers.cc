@@ -22,8 +22,8 @@ std::optional<std::size_t> Core::FreeBuffer(const Job& job) {
     for (std::int32_t i = 0; i < job.world_size && everywhere; ++i) {
       const auto slot = job.staging.find(base::Rank(i));
       everywhere = slot == job.staging.end() ? buffer == 0 : HasBuffer(slot->second, buffer);
-      newest |=
-          everywhere && slot != job.staging.end() && job.memory && slot->second.buffers[buffer].holds == job.memory->id;
+      newest |= everywhere && slot != job.staging.end() && job.memory && job.memory->buffer == buffer &&
+                slot->second.Holds(job.memory->id, buffer);
     }
     if (!everywhere) break;
     const bool taken = std::ranges::any_of(job.snapshots, [&](const auto& one) { return one.second.buffer == buffer; });
@@ -71,6 +71,18 @@ void Core::AddBuffer(StagingSlot& slot, const StagingAllocated& event) {
   if (event.buffer + 1 != slot.buffers.size() || slot.buffers.back().allocated) return;  // of a slot that was replaced
   if (event.error) return slot.buffers.pop_back();
   slot.buffers.back().allocated = true;
+}
+
+// When a run begins, and nobody is attached: it may never need them, and its ranks may be others.
+void Core::DropUnusedBuffers(const JobKey& key) {
+  Job& job = state_.jobs.at(key);
+  for (auto& [rank, slot] : job.staging) {
+    std::size_t kept = 1;
+    if (job.memory && slot.Holds(job.memory->id, job.memory->buffer)) kept = job.memory->buffer + 1;
+    if (slot.buffers.size() <= kept) continue;
+    Do(FreeStaging{key, rank, kept});
+    slot.buffers.resize(kept);
+  }
 }
 
 }  // namespace belay::checkpoint::commit

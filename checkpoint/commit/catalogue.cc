@@ -28,7 +28,7 @@ bool Core::InMemory(const Job& job, CheckpointId id) const {
   if (!job.memory || job.memory->id != id) return false;
   for (std::int32_t rank = 0; rank < job.memory->world_size; ++rank) {
     const auto slot = job.staging.find(base::Rank(rank));
-    if (slot == job.staging.end() || slot->second.Holding(id) == nullptr) return false;
+    if (slot == job.staging.end() || !slot->second.Holds(id, job.memory->buffer)) return false;
   }
   return true;
 }
@@ -110,23 +110,24 @@ void Core::Handle(const RequestRef& ref, const OpenCheckpoint& request) {
   Do(OpenFromDisk{ref, request.job, *id, request.files});
 }
 
-std::map<std::string, MemoryFile> Core::MemoryFilesOf(const Job& job, CheckpointId id) {
+// Of what InMemory is true of.
+std::map<std::string, MemoryFile> Core::MemoryFilesOf(const Job& job) {
+  const std::size_t number = job.memory->buffer;
   std::map<std::string, MemoryFile> all;
   for (const auto& [rank, slot] : job.staging) {
-    const StagingBuffer* const buffer = slot.Holding(id);
-    if (buffer == nullptr) continue;
-    const auto number = static_cast<std::size_t>(buffer - slot.buffers.data());
-    for (const SealedFile& file : buffer->files)
+    if (!slot.Holds(job.memory->id, number)) continue;
+    const StagingBuffer& buffer = slot.buffers[number];
+    for (const SealedFile& file : buffer.files)
       all[file.name] = MemoryFile{file.name, rank, file.offset, file.bytes, nullptr, number};
     const std::string name = RecordsFileName(rank);
-    all[name] = MemoryFile{name, rank, 0, buffer->records->size(), buffer->records, number};
+    all[name] = MemoryFile{name, rank, 0, buffer.records->size(), buffer.records, number};
   }
   return all;
 }
 
 void Core::OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
                       const std::vector<std::string>& names) {
-  const std::map<std::string, MemoryFile> all = MemoryFilesOf(job, id);
+  const std::map<std::string, MemoryFile> all = MemoryFilesOf(job);
   OpenFromMemory open{ref, key, id, job.memory->manifest, {}};
   for (const std::string& name : names) {
     const auto file = all.find(name);

@@ -133,6 +133,7 @@ class Core {
   static std::optional<std::size_t> FreeBuffer(const Job& job);
   void GrowBuffers(const JobKey& key);
   static void AddBuffer(StagingSlot& slot, const StagingAllocated& event);
+  void DropUnusedBuffers(const JobKey& key);
 
   // waves.cc
   base::Result<std::uint64_t> GrantStaging(const Attach& request, std::uint64_t bytes);
@@ -164,7 +165,7 @@ class Core {
   // Newest first; then the suspect ones, likewise.
   std::vector<RestorePoint> PointsOf(const Job& job) const;
   std::optional<CheckpointId> Resolve(const Job& job, base::Step step, base::Generation generation) const;
-  static std::map<std::string, MemoryFile> MemoryFilesOf(const Job& job, CheckpointId id);
+  static std::map<std::string, MemoryFile> MemoryFilesOf(const Job& job);
   void SetQuarantine(const RequestRef& ref, const JobKey& key, CheckpointId id, const std::string& reason);
   void OpenMemory(const RequestRef& ref, const JobKey& key, const Job& job, CheckpointId id,
                   const std::vector<std::string>& names);

@@ -37,7 +37,7 @@ void Core::Handle(const DamageFound& event) {
   if (!InMemory(*job, event.id)) return SetQuarantine({}, event.job, event.id, event.what);
   MemoryFile file{event.file, base::Rank(0), 0, 0, nullptr};
   if (event.file != kManifestName) {
-    const std::map<std::string, MemoryFile> files = MemoryFilesOf(*job, event.id);
+    const std::map<std::string, MemoryFile> files = MemoryFilesOf(*job);
     const auto same = files.find(event.file);
     if (same == files.end()) return SetQuarantine({}, event.job, event.id, event.what);
     file = same->second;

@@ -135,7 +135,7 @@ base::Status Core::CheckHanded(const HandedJob& handed) const {
   }
   as_it_would_be.memory = point;
   if (!InMemory(as_it_would_be, point.id)) return {};  // a rank's memory has gone to something else
-  const std::map<std::string, MemoryFile> files = MemoryFilesOf(as_it_would_be, point.id);
+  const std::map<std::string, MemoryFile> files = MemoryFilesOf(as_it_would_be);
   const bool same = std::ranges::all_of(manifest.files, [&](const ManifestFile& file) {
     const auto held = files.find(file.name);
     return held != files.end() && held->second.bytes == file.bytes && held->second.rank == file.rank;

@@ -107,6 +107,7 @@ void Core::Handle(const GenerationPersisted& event) {
   }
   job.world_size = beginning.world_size;
   job.refusal.reset();
+  DropUnusedBuffers(event.job);
   if (beginning.abandoned) return;
   job.launcher = beginning.launcher;
   RunGrant grant{event.generation, std::nullopt};

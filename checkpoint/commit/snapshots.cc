@@ -21,6 +21,7 @@ Error Refused(Code code, std::string message) { return Error{code, std::move(mes
 
 // That this snapshot of the rank has yet to take from the disk, at most.
 std::uint64_t BytesToCome(const Snapshot& snapshot, base::Rank rank, const StagingSlot& slot) {
+  if (rank.value() >= snapshot.world_size) return 0;
   const auto part = snapshot.parts.find(rank);
   if (part == snapshot.parts.end()) return slot.image_bytes;
   if (part->second.phase != PartPhase::kFilling && part->second.phase != PartPhase::kSealed) return 0;
@@ -125,7 +126,7 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, const std
     const Snapshot& current = job.snapshots.at(other);
     const auto part = current.parts.find(rank);
     const bool sealed = part != current.parts.end() && part->second.phase != PartPhase::kFilling;
-    if (current.failure || sealed) continue;
+    if (current.failure || sealed || other > id) continue;
     FailSnapshot(
         key, other,  // it can never be complete now
         Refused(Code::kCancelled, base::Str("rank ", rank, " went on to step ", request.step, " without sealing it")));
@@ -145,6 +146,9 @@ void Core::Handle(const RequestRef& ref, const BeginSnapshot& request, const std
     if (!last_try && (ApplyRetention(key) > 0 || Removing(job))) {
       job.held_begins.push_back(HeldBegin{ref, request});  // answered when the deletions are through
       return;
+    }
+    if (!job.snapshots.empty()) {  // there may be room once they are committed, and older ones gone
+      return RefuseBegin(ref, key, rank, request.step, Refused(Code::kBusy, "not yet: " + admitted.error().Text()));
     }
     return RefuseBegin(ref, key, rank, request.step, admitted.error());
   }
@@ -183,7 +187,7 @@ void Core::GiveMemoryAway(const JobKey& key, const Snapshot& snapshot) {
   for (const auto& [rank, part] : snapshot.parts) {
     if (part.phase != PartPhase::kFilling) continue;
     StagingBuffer& buffer = job.staging.at(rank).buffers.at(snapshot.buffer);
-    if (job.memory && buffer.holds == job.memory->id) job.memory.reset();
+    if (job.memory && job.memory->buffer == snapshot.buffer && buffer.holds == job.memory->id) job.memory.reset();
     buffer.holds.reset();
     buffer.files.clear();
     buffer.records.reset();
@@ -479,7 +483,7 @@ void Core::Handle(const ManifestFinished& event) {
   snapshot.publishing = false;
   // A later one may have come first.
   if (!event.manifest.empty() && !(job.memory && event.id < job.memory->id && InMemory(job, job.memory->id))) {
-    job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest};
+    job.memory = MemoryPoint{snapshot.id, snapshot.world_size, event.manifest, {}, snapshot.buffer};
   }
   if (snapshot.failure) return Advance(event.job, event.id);
   if (event.error) return FailSnapshot(event.job, event.id, *event.error);

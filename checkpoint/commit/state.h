@@ -97,11 +97,8 @@ struct StagingSlot {
 
   bool IsWindow() const { return bytes < image_bytes; }
   std::uint64_t BytesHeld() const { return bytes * buffers.size(); }
-  const StagingBuffer* Holding(CheckpointId id) const {
-    for (const StagingBuffer& buffer : buffers) {
-      if (buffer.holds == id) return &buffer;
-    }
-    return nullptr;
+  bool Holds(CheckpointId id, std::size_t buffer) const {
+    return buffer < buffers.size() && buffers[buffer].holds == id;
   }
 };
 
@@ -110,7 +107,8 @@ struct MemoryPoint {
   CheckpointId id;
   std::int32_t world_size = 1;
   std::string manifest;
-  Trust trust;  // of one that was never committed
+  Trust trust;             // of one that was never committed
+  std::size_t buffer = 0;  // that it lies in; another may hold an earlier attempt at the same step
 };
 
 struct Attachment {

@@ -66,6 +66,7 @@ void ToWire(const Handover::Job& from, wire::HandedJob& to) {
     snapshot.set_step(job.memory->id.step.value());
     snapshot.set_generation(job.memory->id.generation.value());
     snapshot.set_world_size(job.memory->world_size);
+    snapshot.set_buffer(static_cast<std::uint32_t>(job.memory->buffer));
     snapshot.set_manifest(job.memory->manifest);
     snapshot.set_trust(static_cast<std::uint32_t>(job.memory->trust.state));
     snapshot.set_failed_resumes(job.memory->trust.failed_resumes);
@@ -130,7 +131,8 @@ base::Result<Handover::Job> FromWire(const wire::HandedJob& from) {
                                      snapshot.world_size(),
                                      snapshot.manifest(),
                                      Trust{static_cast<TrustState>(snapshot.trust()), snapshot.failed_resumes(),
-                                           base::Generation(snapshot.judged_by()), snapshot.trust_reason()}};
+                                           base::Generation(snapshot.judged_by()), snapshot.trust_reason()},
+                                     snapshot.buffer()};
   }
   for (const wire::HandedMemory& memory : from.memories()) {
     to.descriptors.push_back(memory.number());

@@ -22,7 +22,8 @@
 
 namespace belay::checkpoint {
 
-inline constexpr std::uint32_t kHandoverVersion = 1;
+// 2: ranks may have several buffers, which a reader of version 1 takes for a rank that comes twice.
+inline constexpr std::uint32_t kHandoverVersion = 2;
 inline constexpr std::size_t kHandoverBytesMax = std::size_t{1} << 30;
 inline constexpr std::size_t kHandoverHeaderBytes = 16;
 

@@ -334,15 +334,23 @@ void Service::Perform(commit::AllocateStaging& order) {
   commit::StagingAllocated event{order.ref, order.job, order.rank, std::nullopt, order.buffer};
   // A rank that waits for its first buffer can do with untouched pages; nobody waits for a further one.
   const bool when_touched = order.buffer > 0;
-  std::function<void()> touched;
-  if (when_touched) touched = [this, event] { Post(event); };
+  Touched touched;
+  if (when_touched) {
+    touched = [this, event](const base::Status& status) {
+      commit::StagingAllocated done = event;
+      if (!status) done.error = status.error();
+      Post(std::move(done));
+    };
+  }
   auto made = parts_.staging->Allocate({OwnerName(order.job), order.rank, order.buffer}, order.bytes, order.numa_node,
                                        std::move(touched));
   if (!made) event.error = made.error();
   if (!made || !when_touched) Post(std::move(event));
 }
 
-void Service::Perform(commit::FreeStaging& order) { parts_.staging->Free(OwnerName(order.job), order.rank); }
+void Service::Perform(commit::FreeStaging& order) {
+  parts_.staging->Free(OwnerName(order.job), order.rank, order.from_buffer);
+}
 
 void Service::Perform(commit::PersistGeneration& order) {
   parts_.publishing->Submit([this, order = std::move(order)] { Post(publisher_.Persist(order)); });
@@ -457,7 +465,7 @@ void Service::TakeUp(const commit::HandedJob& handed) {
   if (auto taken = core_.TakeUp(handed); !taken) {
     base::LogWarning("memory_not_taken_up", {{"job", handed.key}, {"why", taken.error().Text()}});
     lost_ += (lost_.empty() ? "" : "; ") + taken.error().Text();
-    for (const auto& [rank, slot] : handed.slots) parts_.staging->Free(OwnerName(handed.key), rank);
+    for (const auto& [rank, slot] : handed.slots) parts_.staging->Free(OwnerName(handed.key), rank, 0);
     return;
   }
   for (const auto& [rank, slot] : handed.slots) taken_bytes_ += slot.BytesHeld();

@@ -26,10 +26,12 @@ class PooledStaging final : public Staging {
     for (auto& [key, memory] : held) pool_.TakeUp(key, std::move(memory), std::nullopt);
   }
   base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
-                        std::function<void()> touched) override {
+                        Touched touched) override {
     return pool_.Allocate(key, bytes, numa_node, std::move(touched));
   }
-  void Free(const std::string& owner, base::Rank rank) override { pool_.Free(owner, rank); }
+  void Free(const std::string& owner, base::Rank rank, std::size_t from_buffer) override {
+    pool_.Free(owner, rank, from_buffer);
+  }
   std::shared_ptr<StagingMemory> Find(const StagingKey& key) const override { return pool_.Find(key); }
 
  private:

@@ -62,8 +62,8 @@ class Staging {
  public:
   virtual ~Staging() = default;
   virtual base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
-                                std::function<void()> touched) = 0;
-  virtual void Free(const std::string& owner, base::Rank rank) = 0;
+                                Touched touched) = 0;
+  virtual void Free(const std::string& owner, base::Rank rank, std::size_t from_buffer) = 0;
   virtual std::shared_ptr<StagingMemory> Find(const StagingKey& key) const = 0;
 };
 

@@ -114,6 +114,7 @@ class RankWriter {
   base::Status Write(const std::vector<commit::InspectedFile>& inspected, std::span<const std::byte> staging) {
     BELAY_TRY(base::FaultPoint("write.before_data"));
     BELAY_TRY(base::MakeDirectories(files_, home_));
+    BELAY_TRY(files_.SyncDirectory(base::ParentPath(home_)));  // it may be what a failed attempt left, and not durable
     const spread::OtherFolder* other = index::FolderFor(folders_, order_.rank);
     for (std::size_t i = 0; i < order_.files.size(); ++i) {
       const commit::SealedFile& file = order_.files[i];
@@ -138,8 +139,9 @@ class RankWriter {
   // The checkpoint's folder there; null: home.
   base::Result<std::string> FolderIn(const spread::OtherFolder* other) {
     if (other == nullptr) return home_;
-    used_.insert(other);
-    return index::MakeInOther(files_, folders_, *other, order_.job, order_.id);
+    if (const auto known = used_.find(other); known != used_.end()) return known->second;
+    BELAY_ASSIGN(std::string made, index::MakeInOther(files_, folders_, *other, order_.job, order_.id));
+    return used_[other] = std::move(made);
   }
 
   // A second name for what the last checkpoint has already, in the data folder where it lies. Not finding it there is
@@ -178,7 +180,7 @@ class RankWriter {
     for (const auto& [name, directory] : elsewhere_) changed.insert(directory);
     for (const std::string& directory : changed) BELAY_TRY(files_.SyncDirectory(directory));
     // A drive that went meanwhile may have left its mount point to be written to.
-    for (const spread::OtherFolder* other : used_) {
+    for (const auto& [other, directory] : used_) {
       BELAY_TRY(spread::CheckHere(files_, folders_.home_id(), *other));
     }
     BELAY_TRY(base::FaultPoint("spread.before_link"));
@@ -198,8 +200,8 @@ class RankWriter {
   const index::Folders& folders_;
   const commit::StartWrite& order_;
   const std::string home_;
-  std::set<const spread::OtherFolder*> used_;
-  std::map<std::string, std::string> elsewhere_;  // file to the folder that it lies in, if that is not home's
+  std::map<const spread::OtherFolder*, std::string> used_;  // data folder to the checkpoint's folder in it
+  std::map<std::string, std::string> elsewhere_;            // file to the folder that it lies in, if that is not home's
 };
 
 base::Status WritePiece(base::FileSystem& files, const index::Folders& folders, const commit::WriteWavePiece& order,

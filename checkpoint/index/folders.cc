@@ -181,6 +181,9 @@ class Walk {
 base::Status WriteGenerationFile(base::FileSystem& files, const Folders& folders, const commit::JobKey& job,
                                  const JobRecord& record) {
   BELAY_TRY(base::MakeDirectories(files, folders.Job(job)));
+  // Those that were there too: who made them may not have come so far.
+  BELAY_TRY(files.SyncDirectory(base::ParentPath(folders.Job(job))));
+  BELAY_TRY(files.SyncDirectory(folders.data_dir()));
   return base::WriteFileDurably(files, folders.GenerationFile(job), EncodeJobRecord(record));
 }
 

@@ -81,11 +81,12 @@ base::Result<std::string> MakeInOther(base::FileSystem& files, const Folders& fo
     const std::string parent = path;
     path += "/" + name;
     BELAY_ASSIGN(const bool made, IsFolder(files, path));
-    if (made) continue;
-    if (Status one = files.MakeDirectory(path, 0700); !one && one.error().code != Code::kAlreadyExists) {
-      return tl::unexpected(one.error());
+    if (!made) {
+      if (Status one = files.MakeDirectory(path, 0700); !one && one.error().code != Code::kAlreadyExists) {
+        return tl::unexpected(one.error());
+      }
     }
-    BELAY_TRY(files.SyncDirectory(parent));
+    BELAY_TRY(files.SyncDirectory(parent));  // also of one that was there: who made it may not have come so far
   }
   return path;
 }

@@ -52,7 +52,7 @@ StagingPool::~StagingPool() {
 }
 
 base::Status StagingPool::Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> numa_node,
-                                   std::function<void()> touched) {
+                                   Touched touched) {
   BELAY_TRY(base::FaultPoint("staging.allocate"));
   // Huge pages beyond the reserved ones are taken when the memory is made, near the thread that asks.
   const base::StayOnCores stay(numa_node ? numa_.Cores(*numa_node) : std::vector<int>());
@@ -68,7 +68,7 @@ base::Status StagingPool::Allocate(const StagingKey& key, std::uint64_t bytes, s
 }
 
 void StagingPool::TakeUp(const StagingKey& key, std::shared_ptr<StagingMemory> memory,
-                         std::optional<std::int32_t> numa_node, std::function<void()> touched) {
+                         std::optional<std::int32_t> numa_node, Touched touched) {
   {
     const std::scoped_lock lock(mutex_);
     untouched_.push_back({memory, key, numa_node, std::move(touched)});
@@ -100,10 +100,10 @@ void StagingPool::LogPlace(const Untouched& touched) const {
                 {{"memory", NameOf(touched.key)}, {"numa_node", *touched.numa_node}, {"pages_looked_at", places}});
 }
 
-void StagingPool::Free(const std::string& owner, base::Rank rank) {
+void StagingPool::Free(const std::string& owner, base::Rank rank, std::size_t from_buffer) {
   {
     const std::scoped_lock lock(mutex_);
-    for (auto found = memories_.lower_bound({owner, rank}); found != memories_.end();) {
+    for (auto found = memories_.lower_bound({owner, rank, from_buffer}); found != memories_.end();) {
       if (found->first.owner != owner || found->first.rank != rank) break;
       freed_.push_back(std::move(found->second));
       found = memories_.erase(found);
@@ -143,6 +143,7 @@ void StagingPool::TouchLoop() {
     // Clearing pages across sockets is slower; and where memory may not be bound, it lies where it is touched first.
     std::optional<base::StayOnCores> stay;
     if (next.numa_node) stay.emplace(numa_.Cores(*next.numa_node));
+    base::Status touched;
     lock.lock();
     for (std::size_t at = 0; !stopping_; at += kTouchBytes) {
       lock.unlock();
@@ -150,16 +151,25 @@ void StagingPool::TouchLoop() {
       if (const auto memory = next.memory.lock(); memory && at < memory->bytes().size()) {
         const auto piece = memory->bytes().subspan(at, std::min(kTouchBytes, memory->bytes().size() - at));
         // A failure is no loss but of speed: the trainer's first copy touches the pages then.
-        const base::Status touched = base::TouchPages(piece, threads_);
+        touched = base::TouchPages(piece, threads_);
         if (!touched) base::LogWarning("staging_not_touched", {{"why", touched.error().Text()}});
         done = !touched;
       }
       if (done && next.numa_node) LogPlace(next);
-      if (done && next.touched && !next.memory.expired()) next.touched();
       lock.lock();
       if (done) break;
     }
     stay.reset();
+    const auto still = memories_.find(next.key);
+    if (!stopping_ && next.touched && still != memories_.end() && still->second == next.memory.lock()) {
+      if (!touched) {
+        freed_.push_back(std::move(still->second));
+        memories_.erase(still);
+      }
+      lock.unlock();
+      next.touched(touched);
+      lock.lock();
+    }
     touching_ = false;
     changed_.notify_all();
   }

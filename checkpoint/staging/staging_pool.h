@@ -60,6 +60,8 @@ struct StagingKey {
   friend auto operator<=>(const StagingKey&, const StagingKey&) = default;
 };
 
+using Touched = std::function<void(const base::Status& status)>;
+
 class StagingPool {
  public:
   // `threads` touch pages side by side.
@@ -67,14 +69,14 @@ class StagingPool {
   ~StagingPool();
 
   // New zeroed memory in place of what the key had, on this NUMA node if that can be. kOutOfMemory. `touched` is called
-  // on a thread of the pool when its pages are there, unless it was freed before.
+  // on a thread of the pool when its pages are there, or cannot be had: then the memory is freed. Not if it was before.
   base::Status Allocate(const StagingKey& key, std::uint64_t bytes,
-                        std::optional<std::int32_t> numa_node = std::nullopt, std::function<void()> touched = {});
+                        std::optional<std::int32_t> numa_node = std::nullopt, Touched touched = {});
   // Memory that is there already, from the daemon before this one. Touched again: for this process's page table.
   void TakeUp(const StagingKey& key, std::shared_ptr<StagingMemory> memory, std::optional<std::int32_t> numa_node,
-              std::function<void()> touched = {});
-  // All buffers of the rank.
-  void Free(const std::string& owner, base::Rank rank);
+              Touched touched = {});
+  // The rank's buffers from this one on.
+  void Free(const std::string& owner, base::Rank rank, std::size_t from_buffer = 0);
   // Null if there is none.
   std::shared_ptr<StagingMemory> Find(const StagingKey& key) const;
   // Returns once all memory made so far is touched. For tests and measurements.
@@ -85,7 +87,7 @@ class StagingPool {
     std::weak_ptr<StagingMemory> memory;
     StagingKey key;
     std::optional<std::int32_t> numa_node;
-    std::function<void()> touched;
+    Touched touched;
   };
   void Prefer(const StagingKey& key, std::span<std::byte> bytes, std::int32_t node);
   void LogPlace(const Untouched& touched) const;

@@ -29,11 +29,13 @@ Status MakeDirectories(FileSystem& files, const std::string& path, std::uint32_t
   }
   const std::string parent = ParentPath(whole);
   BELAY_TRY(MakeDirectories(files, parent, permissions));
-  if (Status made = files.MakeDirectory(whole, permissions); !made) {
-    // Somebody else was faster; whether their name is durable we cannot know, so we make it so.
-    if (made.error().code != Code::kAlreadyExists) return made;
-  }
-  return files.SyncDirectory(parent);
+  const Status made = files.MakeDirectory(whole, permissions);
+  // Somebody else was faster; whether their name is durable we cannot know, so we make it so.
+  if (!made && made.error().code != Code::kAlreadyExists) return made;
+  Status synced = files.SyncDirectory(parent);
+  // The next caller would take a folder that is there for one that stays there.
+  if (!synced && made) IgnoreError(files.RemoveDirectory(whole), "somebody may have put something there");
+  return synced;
 }
 
 Result<std::string> ReadWholeFile(FileSystem& files, const std::string& path, std::uint64_t limit_bytes) {

@@ -23,17 +23,19 @@ class Machine::MemoryStaging final : public Staging {
   ~MemoryStaging() override { *count_ = 0; }
 
   base::Status Allocate(const StagingKey& key, std::uint64_t bytes, std::optional<std::int32_t> /*numa_node*/,
-                        std::function<void()> touched) override {
+                        Touched touched) override {
     BELAY_TRY(base::FaultPoint("staging.allocate"));
     BELAY_ASSIGN(base::UniqueFd fd, base::CreateSharedMemory({.name = "sim-staging", .size_bytes = bytes}));
     BELAY_ASSIGN(base::Mapping mapping, base::MapSharedMemory(fd.get(), bytes, base::MapAccess::kReadWrite));
     memories_[key] = std::make_shared<StagingMemory>(std::move(fd), std::move(mapping));
     *count_ = memories_.size();
-    if (touched) touched();
+    if (touched) touched({});
     return {};
   }
-  void Free(const std::string& owner, base::Rank rank) override {
-    std::erase_if(memories_, [&](const auto& one) { return one.first.owner == owner && one.first.rank == rank; });
+  void Free(const std::string& owner, base::Rank rank, std::size_t from_buffer) override {
+    std::erase_if(memories_, [&](const auto& one) {
+      return one.first.owner == owner && one.first.rank == rank && one.first.buffer >= from_buffer;
+    });
     *count_ = memories_.size();
   }
   std::shared_ptr<StagingMemory> Find(const StagingKey& key) const override {

@@ -23,7 +23,8 @@ Handover Sample() {
   job.world_size = 2;
   job.launcher = commit::Launcher{9, 4242, "node-1"};
   const commit::CheckpointId id{base::Generation(3), base::Step(100)};
-  job.memory = commit::MemoryPoint{id, 2, "{}", Trust{TrustState::kSuspect, 2, base::Generation(3), "it failed twice"}};
+  job.memory =
+      commit::MemoryPoint{id, 2, "{}", Trust{TrustState::kSuspect, 2, base::Generation(3), "it failed twice"}, 1};
   commit::StagingSlot full;
   full.bytes = full.image_bytes = 8192;
   full.numa_node = 1;
@@ -63,6 +64,7 @@ TEST(HandoverTest, WhatIsEncodedDecodesToTheSame) {
   EXPECT_EQ(job.launcher->host, "node-1");
   EXPECT_EQ(job.memory->id, (commit::CheckpointId{base::Generation(3), base::Step(100)}));
   EXPECT_EQ(job.memory->trust, Sample().jobs[0].job.memory->trust);
+  EXPECT_EQ(job.memory->buffer, 1U);
   ASSERT_EQ(job.slots.size(), 2U);
   const commit::StagingSlot& full = job.slots[0].slot;
   EXPECT_EQ(full.bytes, 8192U);

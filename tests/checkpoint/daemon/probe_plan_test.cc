@@ -35,8 +35,8 @@ class ProbePlanTest : public testing::Test {
     return plan_->Finished(result, "0.2.0", clock_.WallNow());
   }
   std::int64_t UnixNow() { return std::chrono::duration_cast<seconds>(clock_.WallNow().time_since_epoch()).count(); }
-  void BeginSave() { state_.jobs[kJob].snapshot.emplace(); }
-  void EndSave() { state_.jobs[kJob].snapshot.reset(); }
+  void BeginSave() { state_.jobs[kJob].snapshots[{}]; }
+  void EndSave() { state_.jobs[kJob].snapshots.clear(); }
 
   base::SimClock clock_;
   commit::State state_;

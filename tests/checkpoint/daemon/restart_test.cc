@@ -332,8 +332,8 @@ TEST_F(RestartTest, DescriptorsThatAreNotWhatTheyAreSaidToBeAreNotBelieved) {
   lies.lock = 900;
   refuses(base::FreezeInMemory("record", EncodeHandover(lies)), "no descriptor 900 was inherited");
   std::string newer = EncodeHandover(lies);
-  newer[8] = 2;
-  refuses(base::FreezeInMemory("record", newer), "the hand-over record has version 2");
+  newer[8] = static_cast<char>(kHandoverVersion + 1);
+  refuses(base::FreezeInMemory("record", newer), base::Str("the hand-over record has version ", kHandoverVersion + 1));
   refuses(base::CreateSharedMemory({.name = "record", .size_bytes = 4096}), "not a memory that nobody can change");
   // Inherited, sealed and open, but no lock.
   auto another = base::CreateSharedMemory({.name = "another", .size_bytes = 4096});

@@ -25,6 +25,16 @@ TEST(MakeDirectoriesTest, EveryNewNameIsDurable) {
   EXPECT_TRUE(Exists(files, "/a/b/c"));
 }
 
+TEST(MakeDirectoriesTest, ANameThatCannotBeMadeDurableDoesNotStay) {
+  MemFileSystem memory;
+  FaultyFileSystem files(memory);
+  files.Add({.operation = FileOperation::kSyncDirectory, .skip = 1});
+  EXPECT_FALSE(MakeDirectories(files, "/a/b/c").has_value());
+  ASSERT_OK(MakeDirectories(files, "/a/b/c"));  // which takes what is there for durable
+  memory.Crash();
+  EXPECT_TRUE(Exists(memory, "/a/b/c"));
+}
+
 TEST(WriteFileDurablyTest, OldOrNewAfterACrashAtEveryOperation) {
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
     for (const FileOperation operation :
