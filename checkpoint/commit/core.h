@@ -16,8 +16,8 @@
 //   - a checkpoint is never deleted while it is the newest, pinned or open in a restore (unless a person forces it);
 //   - every request is answered exactly once, unless its connection closes first.
 //
-// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, buffers.cc, waves.cc,
-// catalogue.cc, quarantine.cc, restart.cc, trust.cc.
+// One thread. Sources by idea: core.cc (dispatch, connections, time), runs.cc, snapshots.cc, disk_room.cc, buffers.cc,
+// waves.cc, catalogue.cc, quarantine.cc, restart.cc, trust.cc.
 #pragma once
 
 #include <cstdint>
@@ -125,6 +125,8 @@ class Core {
   static std::vector<CheckpointId> UnderWay(const Job& job);  // of what may end on the way through them
   static base::Error NoSnapshot(const Job& job, base::Step step);
   SnapshotOutcome OutcomeOf(const Job& job, CheckpointId id, base::Rank rank) const;
+
+  // disk_room.cc
   base::Status Admit(const JobKey& key, const std::vector<FolderSpace>& space) const;
   DiskDemand DemandOf(const JobKey& key, const std::vector<FolderSpace>& space, std::uint64_t device) const;
 
