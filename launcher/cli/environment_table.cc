@@ -41,6 +41,23 @@ constexpr EnvironmentVariable kTable[] = {
     {"BELAY_ATTEMPT", "rank", "the mark by which belay finds every process of an attempt at its end; leave it alone"},
     {"OMP_NUM_THREADS", "rank", "cores / ranks of the node, unless it is set"},
     {"PYTHONUNBUFFERED", "rank", "1, unless it is set: a killed program's last lines are not lost"},
+    {"SLURM_JOB_NODELIST", "batch", "the job's nodes; SLURM_NODELIST is its older name"},
+    {"SLURM_TASKS_PER_NODE", "batch",
+     "slots of each node; else SLURM_NTASKS_PER_NODE, else SLURM_NTASKS spread over the nodes"},
+    {"SLURM_STEP_NODELIST", "batch",
+     "the nodes of a step of srun, with SLURM_STEP_ID and SLURM_STEP_TASKS_PER_NODE or SLURM_STEP_NUM_TASKS"},
+    {"SLURM_JOB_CPUS_PER_NODE", "batch", "cores of each node"},
+    {"SLURM_GPUS_PER_NODE", "batch", "GPUs of every node; else SLURM_GPUS_ON_NODE or SLURM_JOB_GPUS, of this node"},
+    {"SLURM_JOB_ID", "batch",
+     "the job; also SLURM_RESTART_COUNT, SLURM_JOB_START_TIME, SLURM_JOB_END_TIME, SLURM_HET_SIZE, SLURMD_NODENAME"},
+    {"PBS_NODEFILE", "batch", "file with a line for each slot; also PBS_JOBID, PBS_NP, NCPUS, PBS_WALLTIME"},
+    {"LSB_JOBID", "batch", "an LSF job; also LSB_JOBINDEX, CSM_ALLOCATION_ID"},
+    {"LSB_MCPU_HOSTS", "batch", "its hosts, each with its slots; else LSB_HOSTS, else the file LSB_DJOB_HOSTFILE"},
+    {"OMPI_MCA_orte_default_hostfile", "batch",
+     "the MPI operator's hostfile; or PRTE_MCA_prte_default_hostfile, I_MPI_HYDRA_HOST_FILE, HYDRA_HOST_FILE; with "
+     "OMPI_MCA_orte_set_default_slots"},
+    {"K_MPI_JOB_ROLE", "batch",
+     "launcher: in a pod of the MPI operator, whose hostfile is /etc/mpi/hostfile; also KUBERNETES_SERVICE_HOST"},
     {"BELAY_FAULTS", "test", "arms fault points: name=kill|stop|io|nospace|unavailable[@n],..."},
 };
 
@@ -60,6 +77,7 @@ std::string RenderEnvironmentTable() {
   std::string text;
   Part(text, "Read by belay (an option on the command line wins):", "user");
   Part(text, "\nSet for every rank (torchrun's names, then belay's):", "rank");
+  Part(text, "\nRead from batch systems, for the allocation that belay explain shows:", "batch");
   Part(text, "\nFor tests:", "test");
   return text;
 }

@@ -10,7 +10,8 @@ namespace belay::launcher {
 
 struct EnvironmentVariable {
   std::string_view name;
-  std::string_view side;  // "user": read by belay; "rank": set for the program; "test": for tests
+  // "user": read by belay; "rank": set for the program; "batch": set by a batch system; "test": for tests
+  std::string_view side;
   std::string_view meaning;
 };
 std::span<const EnvironmentVariable> EnvironmentTable();

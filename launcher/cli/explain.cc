@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/client/locate.h"
+#include "launcher/allocation/detect.h"
 #include "launcher/cli/commands.h"
+#include "launcher/cli/explain_allocation.h"
 #include "launcher/cli/run_arguments.h"
 #include "launcher/rank/rank_environment.h"
 #include "launcher/run/attempt.h"
@@ -23,9 +25,9 @@ using nlohmann::json;
 constexpr std::string_view kUsage =
     "belay explain [options of belay run] [--] program [arguments]\n"
     "\n"
-    "Shows where each rank would run, its environment, the mpirun command, the data folder, the belayd and the "
-    "checkpoint\n"
-    "the run would start from. Launches nothing and starts no daemon.\n"
+    "Shows the hosts that a batch system or an option grants, where each rank would run, its environment, the mpirun\n"
+    "command, the data folder, the belayd and the checkpoint the run would start from. Launches nothing and starts no\n"
+    "daemon.\n"
     "\n"
     "Examples:\n"
     "  belay explain -n 4 --job gpt -- ./train_gpt\n"
@@ -107,6 +109,11 @@ int ExplainCommand(std::span<const std::string> args) {
   }
   const RunOptions& options = arguments->options;
   const Plan plan = MakePlan(options, host);
+  const auto allocation = DetectAllocation(arguments->asked_hosts, {.environment = host.environment,
+                                                                    .host_name = host.host_name,
+                                                                    .gpus = host.gpus,
+                                                                    .cores = base::CoreCount(),
+                                                                    .read_file = host.read_file});
   const JobFolder folder = MakeJobFolder(options.data_dir, options.project, options.job, options.log_dir);
   if (options.json) {
     json document = {{"schema_version", 1},
@@ -126,6 +133,7 @@ int ExplainCommand(std::span<const std::string> args) {
                      {"max_restarts", options.max_restarts},
                      {"environment", plan.job},
                      {"ranks", json::array()}};
+    AddAllocation(allocation, document);
     for (std::int32_t rank = 0; rank < options.ranks; ++rank) {
       document["ranks"].push_back({{"rank", rank},
                                    {"host", host.host_name},
@@ -150,6 +158,7 @@ int ExplainCommand(std::span<const std::string> args) {
   line("resume", plan.resume);
   line("logs", folder.attempts_path + "/gen-<g>/");
   line("stop", Str("grace ", options.grace_seconds, " s, up to ", options.max_restarts, " restarts after failures"));
+  for (const auto& [name, value] : AllocationLines(allocation, host.host_name)) line(name, value);
   text += "\nranks\n";
   for (std::int32_t rank = 0; rank < options.ranks; ++rank) {
     text += Str("  ", rank, "  on ", host.host_name, ", local rank ", rank, ", ", base::CoreCount(),

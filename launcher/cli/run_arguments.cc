@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
-#include <limits>
-#include <sstream>
 
 #include "checkpoint/client/locate.h"
+#include "launcher/allocation/hostfile.h"
 #include "launcher/cli/environment_table.h"
 #include "launcher/rank/rank_environment.h"
 #include "launcher/run/run_directory.h"
@@ -22,6 +21,7 @@ using base::Fail;
 using base::Str;
 
 constexpr std::int32_t kRanksMax = 65536;
+constexpr std::size_t kHostfileSizeMax = 16 * 1024 * 1024;  // PBS writes a line a slot
 
 constexpr OptionSpec kSpecs[] = {
     {"n", "np", "RANKS", "how many ranks; default: one per GPU, or 1", "", false},
@@ -59,20 +59,17 @@ bool IsBelaysOwn(std::string_view name) {
          std::ranges::find(kDefaults, name) == std::end(kDefaults);
 }
 
-bool IsThisHost(std::string_view name, const std::string& host_name) {
-  const std::string_view short_name = std::string_view(host_name).substr(0, host_name.find('.'));
-  return name == "localhost" || name == "127.0.0.1" || name == "::1" || name == host_name || name == short_name;
-}
-
-base::Result<std::int32_t> OneHost(std::string_view name, const std::optional<std::string>& slots,
-                                   const std::string& host_name) {
-  if (!IsThisHost(name, host_name)) {
-    return Fail(Code::kUnsupported, "host ", name, ": this version launches on one host only (localhost or ", host_name,
-                "); start belay on that host, or leave -H and --hostfile out");
+// The slots of entries that are all this host.
+base::Result<std::int32_t> SlotsHere(const std::vector<HostEntry>& entries, const std::string& host_name) {
+  std::int32_t slots = 0;
+  for (const HostEntry& entry : entries) {
+    if (!IsThisHost(entry.name, host_name)) {
+      return Fail(Code::kUnsupported, "host ", entry.name, ": this version launches on one host only (localhost or ",
+                  host_name, "); start belay on that host, or leave -H and --hostfile out");
+    }
+    slots = std::min(kRanksMax, slots + entry.slots);
   }
-  if (!slots) return 1;
-  BELAY_ASSIGN(const std::int64_t count, ParseInteger("a host's slots", *slots, 1, kRanksMax));
-  return static_cast<std::int32_t>(count);
+  return slots;
 }
 
 std::string Absolute(const std::string& path, const std::string& from) {
@@ -81,17 +78,19 @@ std::string Absolute(const std::string& path, const std::string& from) {
   return absolute;
 }
 
-base::Result<std::int32_t> Ranks(const ParsedOptions& parsed, const RunHost& host) {
+base::Result<std::int32_t> Ranks(const ParsedOptions& parsed, const RunHost& host, AskedHosts& asked) {
   std::optional<std::int32_t> slots;
   if (const auto it = parsed.values.find("host"); it != parsed.values.end()) {
     for (const auto& mention : it->second) {
       BELAY_ASSIGN(const std::int32_t more, SlotsFromHostList(mention.front(), host.host_name));
       slots = std::min(kRanksMax, slots.value_or(0) + more);
+      asked.host_lists.push_back(mention.front());
     }
   }
   if (const auto file = parsed.Get("hostfile")) {
     if (slots) return Fail(Code::kInvalidArgument, "give --host or --hostfile, not both");
-    BELAY_ASSIGN(const std::string text, host.read_file(Absolute(*file, host.working_directory)));
+    asked.hostfile = Absolute(*file, host.working_directory);
+    BELAY_ASSIGN(const std::string text, host.read_file(*asked.hostfile));
     BELAY_ASSIGN(slots, SlotsFromHostfile(text, host.host_name));
   }
   std::optional<std::int32_t> per_node;
@@ -116,55 +115,13 @@ base::Result<std::int32_t> Ranks(const ParsedOptions& parsed, const RunHost& hos
 std::span<const OptionSpec> RunOptionSpecs() { return kSpecs; }
 
 base::Result<std::int32_t> SlotsFromHostList(const std::string& list, const std::string& host_name) {
-  if (list.empty()) return Fail(Code::kInvalidArgument, "--host names no host");
-  std::int32_t slots = 0;
-  for (std::size_t at = 0; at <= list.size();) {
-    const std::size_t comma = std::min(list.find(',', at), list.size());
-    const std::string entry = list.substr(at, comma - at);
-    at = comma + 1;
-    if (entry.empty()) return Fail(Code::kInvalidArgument, "--host '", list, "' has an empty entry");
-    std::optional<std::string> count;
-    std::string name = entry;
-    if (const std::size_t colon = entry.rfind(':'); colon != std::string::npos && entry.find(':') == colon) {
-      count = entry.substr(colon + 1);
-      name = entry.substr(0, colon);
-    }
-    BELAY_ASSIGN(const std::int32_t more, OneHost(name, count, host_name));
-    slots = std::min(kRanksMax, slots + more);
-  }
-  return slots;
+  BELAY_ASSIGN(const auto entries, ParseHostList(list, {.where = "--host", .slots_max = kRanksMax}));
+  return SlotsHere(entries, host_name);
 }
 
 base::Result<std::int32_t> SlotsFromHostfile(const std::string& text, const std::string& host_name) {
-  std::int32_t slots = 0;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    line = line.substr(0, line.find('#'));
-    std::istringstream words(line);
-    std::string name, word;
-    if (!(words >> name)) continue;
-    std::optional<std::string> count, most;
-    while (words >> word) {
-      const std::string key = word.substr(0, word.find('='));
-      const bool is_most = key == "max_slots" || key == "max-slots";
-      if (key.size() == word.size() || !(is_most || key == "slots")) {
-        return Fail(Code::kInvalidArgument, "the hostfile says '", word, "'; known are slots=N and max_slots=N");
-      }
-      std::optional<std::string>& said = is_most ? most : count;
-      if (said) return Fail(Code::kInvalidArgument, "the hostfile says ", key, " twice for ", name);
-      said = word.substr(key.size() + 1);
-    }
-    BELAY_ASSIGN(const std::int32_t more, OneHost(name, count, host_name));
-    if (most) {
-      BELAY_ASSIGN(const std::int64_t limit, ParseInteger("a host's max_slots", *most, 1, kRanksMax));
-      if (more > limit) {
-        return Fail(Code::kInvalidArgument, "the hostfile gives ", name, " ", more, " slots and at most ", limit);
-      }
-    }
-    slots = std::min(kRanksMax, slots + more);
-  }
-  if (slots == 0) return Fail(Code::kInvalidArgument, "the hostfile names no host");
-  return slots;
+  BELAY_ASSIGN(const auto entries, ParseHostfile(text, {.where = "the hostfile", .slots_max = kRanksMax}));
+  return SlotsHere(entries, host_name);
 }
 
 std::string FreshJobName(const std::string& program, base::WallTime now, std::uint64_t random) {
@@ -199,7 +156,7 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
   if (options.program.empty() || options.program[0].empty()) {
     return Fail(Code::kInvalidArgument, "no program to run: belay run [options] -- program [arguments]");
   }
-  BELAY_ASSIGN(options.ranks, Ranks(parsed, host));
+  BELAY_ASSIGN(options.ranks, Ranks(parsed, host, arguments.asked_hosts));
   if (const auto it = parsed.values.find("x"); it != parsed.values.end()) {
     for (const auto& mention : it->second) {
       const std::string& text = mention.front();
@@ -284,7 +241,7 @@ RunHost ThisHost() {
   host.now = base::SystemClock().WallNow();
   host.random = base::RandomSeed();
   host.resolve_data_dir = [](const std::optional<std::string>& flag) { return checkpoint::ResolveDataDirectory(flag); };
-  host.read_file = [&files](const std::string& path) { return base::ReadWholeFile(files, path, 1024 * 1024); };
+  host.read_file = [&files](const std::string& path) { return base::ReadWholeFile(files, path, kHostfileSizeMax); };
   return host;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/allocation/detect.h"
 #include "launcher/cli/options.h"
 #include "launcher/run/run_options.h"
 #include "runtime/base/clock.h"
@@ -26,12 +27,13 @@ struct RunHost {
   base::WallTime now;
   std::uint64_t random = 0;  // for a fresh job name
   std::function<base::Result<std::string>(const std::optional<std::string>&)> resolve_data_dir;
-  std::function<base::Result<std::string>(const std::string&)> read_file;  // for --hostfile
+  std::function<base::Result<std::string>(const std::string&)> read_file;  // hostfiles, whoever names them
 };
 RunHost ThisHost();
 
 struct RunArguments {
   RunOptions options;
+  AskedHosts asked_hosts;
   bool help = false;
 };
 // kInvalidArgument with what is wrong and what would be right.
@@ -40,8 +42,8 @@ base::Result<RunArguments> ParseRunArguments(std::span<const std::string> args, 
 // "<program>-<yyyymmdd-hhmmss>-<4 hex>"
 std::string FreshJobName(const std::string& program, base::WallTime now, std::uint64_t random);
 
-// Slots on this host that -H or a hostfile grants; kUnsupported for other hosts. Lists as mpirun writes them:
-// "localhost:4,node7:2"; "localhost slots=4 max_slots=8" a line.
+// Slots on this host that -H or a hostfile grants; kUnsupported for other hosts. launcher/allocation/hostfile.h has the
+// syntax.
 base::Result<std::int32_t> SlotsFromHostList(const std::string& list, const std::string& host_name);
 base::Result<std::int32_t> SlotsFromHostfile(const std::string& text, const std::string& host_name);
 

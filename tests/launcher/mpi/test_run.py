@@ -325,6 +325,19 @@ def test_explain_launches_nothing(belay):
     assert not belay.processes() and not belay.job_folder("j").exists()
 
 
+def test_explain_shows_what_a_batch_system_grants(belay):
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)", "SLURM_JOB_CPUS_PER_NODE": "64(x2)"}
+    words = ["-n", 1, "--job", "j", "--", "true"]
+    plan = json.loads(belay.call("explain", "--json", *words, **slurm).stdout)
+    assert plan["world_size"] == 1 and plan["allocation"]["source"] == "slurm" and plan["allocation"]["slots"] == 8
+    assert [node["name"] for node in plan["allocation"]["nodes"]] == ["n1", "n2"] and plan["allocation_error"] is None
+    text = belay.call("explain", *words, **slurm).stdout
+    assert "n[1-2]  4 slots, 64 cores each" in text and "for now" in text
+    wrong = belay.call("explain", *words, **slurm | {"SLURM_TASKS_PER_NODE": "4(x3)"})
+    assert wrong.returncode == 0 and "SLURM_TASKS_PER_NODE is '4(x3)', counts for 3 nodes" in wrong.stdout
+    assert not belay.processes() and not belay.job_folder("j").exists()
+
+
 def test_wrong_command_lines_say_what_is_right(belay):
     for args, words in [(["run", "-np", "x", "--", "true"], "whole number"), (["run"], "no program"),
                         (["run", "--max-restart", "1", "true"], "--max-restarts"), (["run", "-H", "node9:2", "true"], "one host only"),
