@@ -51,4 +51,10 @@ function(belay_test name)
   # One CTest entry a program: starting each case alone would cost more than running it.
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  if("unit" IN_LIST ARG_LABELS)
+    if(NOT TARGET unit_tests)
+      add_custom_target(unit_tests)  # all that `ctest -L unit` runs
+    endif()
+    add_dependencies(unit_tests ${name})
+  endif()
 endfunction()
