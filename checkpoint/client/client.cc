@@ -274,7 +274,7 @@ class SocketClient final : public Client {
 
   // Sends the request and waits for its answer, whose body must be `expected`, or `instead` of it.
   Result<Reply> Call(wire::Request request, wire::Response::BodyCase expected, std::optional<Duration> deadline,
-                     wire::Response::BodyCase instead = wire::Response::BODY_NOT_SET) {
+                     std::optional<wire::Response::BodyCase> instead = std::nullopt) {
     Pending pending;
     base::Message message;
     {
@@ -316,7 +316,7 @@ class SocketClient final : public Client {
     Reply reply = std::move(pending.result->value());
     if (reply.response.has_failure()) return tl::unexpected<Error>(FromWire(reply.response.failure()));
     const auto body = reply.response.body_case();
-    if (body != expected && (body != instead || body == wire::Response::BODY_NOT_SET)) {
+    if (body != expected && body != instead) {
       return Fail(Code::kProtocol, "belayd answered with message ", static_cast<int>(body), " where ",
                   static_cast<int>(expected), " was expected");
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "checkpoint/daemon/recurrence.h"
 #include "checkpoint/daemon/scrub_plan.h"
 #include "checkpoint/spread/data_folders.h"
 
@@ -10,12 +11,6 @@ namespace belay::checkpoint {
 namespace {
 
 constexpr base::Duration kIdleMax = std::chrono::hours(1);
-// The wall clock may be set, so its word is asked for again this often.
-constexpr base::Duration kLookAgain = std::chrono::hours(1);
-
-std::int64_t UnixSeconds(base::WallTime wall) {
-  return std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
-}
 
 std::optional<index::DeviceRecord> StoredRecord(base::Index& index, const std::string& key) {
   const auto stored = index.Get(key);
@@ -56,11 +51,7 @@ ProbePlan::ProbePlan(const ProbeOptions& options, std::vector<ProbedDevice> devi
 
 bool ProbePlan::IsDue(std::size_t index, base::WallTime wall) const {
   const auto& record = devices_[index].record;
-  const std::int64_t last = std::max(record ? record->measured_unix : 0, tried_unix_[index]);
-  const std::int64_t now = UnixSeconds(wall);
-  // One that was later than now: the clock was set back, and nobody knows how long ago it was.
-  return last == 0 || now < last ||
-         now - last >= std::chrono::duration_cast<std::chrono::seconds>(options_.every).count();
+  return IsDueAgain(std::max(record ? record->measured_unix : 0, tried_unix_[index]), options_.every, wall);
 }
 
 std::optional<std::string> ProbePlan::Next(const commit::State& state, base::SteadyTime now, base::WallTime wall) {

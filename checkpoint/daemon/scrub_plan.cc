@@ -3,19 +3,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/daemon/recurrence.h"
+
 namespace belay::checkpoint {
-namespace {
 
 using nlohmann::json;
-
-// The wall clock may be set, so its word is asked for again this often.
-constexpr auto kLookAgain = std::chrono::hours(1);
-
-std::int64_t UnixSeconds(base::WallTime wall) {
-  return std::chrono::duration_cast<std::chrono::seconds>(wall.time_since_epoch()).count();
-}
-
-}  // namespace
 
 std::string EncodeScrubProgress(const ScrubProgress& progress) {
   const ScrubPosition& at = progress.position;
@@ -69,12 +61,7 @@ bool ScrubMustPause(const commit::State& state) {
 ScrubPlan::ScrubPlan(const ScrubOptions& options, ScrubProgress progress, base::SteadyTime now)
     : options_(options), progress_(std::move(progress)), start_(now) {}
 
-bool ScrubPlan::PassIsDue(base::WallTime wall) const {
-  const std::int64_t now = UnixSeconds(wall);
-  const auto every = std::chrono::duration_cast<std::chrono::seconds>(options_.every).count();
-  // One that began later than now: the clock was set back, and nobody knows how long ago it was.
-  return progress_.began_unix == 0 || now < progress_.began_unix || now - progress_.began_unix >= every;
-}
+bool ScrubPlan::PassIsDue(base::WallTime wall) const { return IsDueAgain(progress_.began_unix, options_.every, wall); }
 
 std::optional<ScrubOrder> ScrubPlan::After(const commit::State& state) const {
   const ScrubPosition& at = progress_.position;
